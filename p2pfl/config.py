@@ -1,0 +1,221 @@
+"""What can be configured, in which unit, within which bounds, and why.
+
+Rule of the file: models are frozen and reject unknown keys; each part of the program is given
+only the part of the configuration that it needs. Seconds are bare floats; everything else carries
+its unit in its name. Nothing here reads files or the environment: `from_mapping` validates what
+the command line or a TOML file says.
+
+Relations that must hold (checked where both are known):
+    gossip.weight * gossip.outstanding <= 1      two-sided averaging diverges beyond it
+    membership.probe_timeout_s < membership.probe_interval_s
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from p2pfl.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+CodecName = Literal["float32", "float16", "int8"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class TrainConfig(_Frozen):
+    """How a node trains between exchanges (PROTOCOL section 3)."""
+
+    cycle_target_s: Positive = Field(
+        0.1, description="a cycle aims at this much training time; local steps K adapt to it"
+    )
+    cycle_min_s: NonNegative = Field(
+        0.1, description="a shorter cycle waits, so that a small model does not flood the LAN"
+    )
+    steps_max: Count = Field(
+        20, description="upper bound of K; more local steps drift apart on non-IID data"
+    )
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="beta of quasi-global momentum; 0 switches it off"
+    )
+    evaluate_every_s: Positive = Field(2.0, description="pause between two evaluations")
+    backoff_max_s: Positive = Field(
+        5.0, description="longest pause after training went non-finite several times in a row"
+    )
+
+
+class GossipConfig(_Frozen):
+    """How a node exchanges models (PROTOCOL sections 2, 4 and 5)."""
+
+    codec: CodecName = Field("float32", description="how weights travel")
+    weight: float = Field(0.5, gt=0, le=1, description="c0, mixing weight of a fresh model")
+    outstanding: Count = Field(2, description="exchanges this node may have in flight")
+    exchanges_per_cycle: Count = Field(2, description="exchanges started after each cycle")
+    fresh_cycles: Positive = Field(1.0, description="staleness up to which a model counts in full")
+    staleness_exponent: NonNegative = Field(
+        0.5, description="a in s(tau) = tau^-a beyond `fresh_cycles`; 0 ignores staleness"
+    )
+    adopt_ratio: float = Field(
+        0.1, ge=0, lt=1, description="a model younger than this share of the other's age adopts it"
+    )
+    retry_horizon_s: Positive = Field(
+        120.0,
+        description="how long an unanswered exchange is resolved, and its answer kept for that",
+    )
+    exchange_timeout_s: Positive = Field(
+        10.0, description="upper bound of the wait for an answer, transfer time excluded"
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> GossipConfig:
+        if self.weight * self.outstanding > 1:
+            raise ValueError(
+                f"weight x outstanding is {self.weight * self.outstanding:g}, must be <= 1 "
+                "(more diverges); lower one of them"
+            )
+        return self
+
+
+class MembershipConfig(_Frozen):
+    """Who is alive: SWIM with Lifeguard, memberlist's LAN defaults (PROTOCOL section 6)."""
+
+    probe_interval_s: Positive = Field(1.0, description="one peer is probed per interval")
+    probe_timeout_s: Positive = Field(
+        0.5, description="wait for a direct probe's answer; must be below `probe_interval_s`"
+    )
+    indirect_probes: int = Field(
+        3, ge=0, description="peers asked to probe on our behalf before we suspect"
+    )
+    suspicion_mult: Positive = Field(
+        4.0, description="a suspect is dead after mult x log10(n + 1) x probe_interval_s, or more"
+    )
+    suspicion_max_mult: Positive = Field(
+        6.0, description="that time is this many times longer until others confirm the suspicion"
+    )
+    awareness_max: Count = Field(
+        8, description="local health: own missed answers slow our probes down up to this factor"
+    )
+    retransmit_mult: Positive = Field(
+        4.0, description="an update rides on mult x log10(n + 1) messages"
+    )
+    rumours_per_message: Count = Field(8, description="updates that ride on one message")
+    forget_dead_after_s: Positive = Field(
+        3600.0, description="a dead peer is remembered (and retried now and then) this long"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MembershipConfig:
+        if self.probe_timeout_s >= self.probe_interval_s:
+            raise ValueError(
+                f"probe_timeout_s is {self.probe_timeout_s:g}, "
+                f"must be below probe_interval_s = {self.probe_interval_s:g}"
+            )
+        return self
+
+
+class LimitsConfig(_Frozen):
+    """What strangers may cost us; each bound with its reason."""
+
+    header_bytes: int = Field(65_536, ge=1024, description="a message header is plain fields")
+    peers: Count = Field(1024, description="peers remembered; a flood of made-up ids stops here")
+    pending: Count = Field(64, description="unanswered exchanges remembered for RESOLVE")
+    done_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="kept answers; beyond it, and beyond two of our own models, we answer BUSY",
+    )
+    requests_per_peer_per_s: Positive = Field(
+        100.0, description="sustained requests of one address; a burst of twice as many passes"
+    )
+    connections: Count = Field(256, description="open inbound connections")
+    first_byte_s: Positive = Field(
+        10.0, description="a connection that asks nothing for so long is closed"
+    )
+    body_min_bytes_per_s: Positive = Field(
+        16_384.0, description="a body slower than this (after 5 s of grace) is dropped: slow drip"
+    )
+
+
+class StopConfig(_Frozen):
+    """When a node ends by itself; nothing set means never."""
+
+    cycles: Count | None = Field(None, description="stop after so many training cycles")
+    minutes: Positive | None = Field(None, description="stop after so many minutes")
+    target_accuracy: float | None = Field(
+        None, gt=0, le=1, description="stop once the test accuracy reaches this"
+    )
+
+
+class NodeConfig(_Frozen):
+    """Everything the `Node` itself needs."""
+
+    run: str = Field(
+        "default", min_length=1, max_length=64, description="only nodes of one run mix"
+    )
+    name: str = Field("node", min_length=1, max_length=64, description="a label, never an identity")
+    topology: str = Field(
+        "random-3", description="neighbour rule over the live members, as in `ring` or `random-3`"
+    )
+    checkpoint_every_s: Positive = Field(
+        10.0, description="pause between checkpoints; a crash loses at most this"
+    )
+    train: TrainConfig = TrainConfig()
+    gossip: GossipConfig = GossipConfig()
+    membership: MembershipConfig = MembershipConfig()
+    limits: LimitsConfig = LimitsConfig()
+    stop: StopConfig = StopConfig()
+
+
+def from_mapping(values: Mapping[str, Any], *, where: str = "configuration") -> NodeConfig:
+    """Validate plain values (of TOML, of the command line) into a `NodeConfig`.
+
+    Args:
+        values: nested mapping with the names of the models above.
+        where: what the values came from, for the error's text.
+
+    Raises:
+        ConfigError: naming the key, the value, what is allowed, and the nearest known key.
+    """
+    try:
+        return NodeConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, NodeConfig, where)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """One clear sentence per mistake: the key, the value, and the bound or the nearest key."""
+    return "; ".join(_sentence(item, model, where) for item in error.errors())
+
+
+def _sentence(item: Any, model: type[BaseModel], where: str) -> str:
+    path = [str(part) for part in item["loc"]]
+    key = ".".join(path) or "values"
+    if item["type"] == "extra_forbidden":
+        known = _keys_beside(model, path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
+        return f"{where}: unknown key '{key}'{hint}"
+    message = item["msg"].removeprefix("Value error, ")
+    if isinstance(item["input"], Mapping | BaseModel):
+        return f"{where}: {key}: {message}"
+    return f"{where}: '{key}' is {item['input']!r}: {message}"
+
+
+def _keys_beside(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        if (
+            field is None
+            or not isinstance(field.annotation, type)
+            or not issubclass(field.annotation, BaseModel)
+        ):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

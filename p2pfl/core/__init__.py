@@ -1,0 +1,1 @@
+"""The protocol itself, pure: told the time, given its chance, never touching a socket."""

@@ -1,0 +1,217 @@
+"""What nodes say to each other: frozen dataclasses, and the exchange drawn as arrows.
+
+    asker i                                            answerer j
+    Exchange(seq, age, own_steps, payload x_i)  ──►    f = c (x_i - x_j);  x_j += f
+    x_i -= f                                    ◄──    Flow(f)              the usual answer
+    x_i = x_j                                   ◄──    Adopt(x_j)           i has next to no history
+    nothing to do                               ◄──    Adopted              j had none, took x_i
+    try later                                   ◄──    Busy                 j keeps too many answers
+    nothing changed at j                        ◄──    Refused(reason)      other run, layout, ...
+
+    no answer in time:
+    Resolve(seq)                                ──►    the stored answer, or from now on Cancelled
+
+    Probe()                                     ──►    Ack                  are you there?
+    Probe(target=k)                             ──►    j asks k for us and passes its Ack on
+    Pull()                                      ──►    Model(x_j)           a newcomer's first words
+
+Rule of the file: a packet is one body plus what every message carries: who speaks, for which run
+and layout, what it has finished with, and news of the members (`Rumour`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from p2pfl.core.compression import Encoded
+
+
+class Reason(StrEnum):
+    """Why a packet was refused; every value is explained by `p2pfl peers` and `/v1/status`."""
+
+    VERSION = "version"
+    RUN = "run"
+    LAYOUT = "layout"
+    MALFORMED = "malformed"
+    SHAPE = "shape"
+    NON_FINITE = "non-finite"
+    INCARNATION = "incarnation"
+    STALE_SEQ = "stale-seq"
+    RATE = "rate"
+    SELF = "self"
+    UNREACHABLE = "unreachable"
+
+
+class Status(StrEnum):
+    """What is believed of a member."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Rumour:
+    """News of one member; a later (incarnation, refutation) overrules an earlier one.
+
+    Attributes:
+        node: id of the member spoken of.
+        addresses: where it can be reached, best first, as `host:port`.
+        incarnation: how often it was started.
+        refutation: how often, since then, it had to say that it is alive.
+        own_steps: local steps it has taken itself, newest known.
+    """
+
+    node: str
+    addresses: tuple[str, ...]
+    status: Status
+    incarnation: int
+    refutation: int = 0
+    own_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Average with me: here is my model, encoded.
+
+    Attributes:
+        seq: number of this exchange within the sender's incarnation.
+        age: local steps in the longest lineage mixed into the model.
+        own_steps: local steps the sender took itself.
+        cycle_steps: the sender's K, to count its steps in cycles.
+        residence_s: how long the snapshot rested before it left.
+        lag_cycles: own cycles the sender expects to take before it applies the answer.
+    """
+
+    seq: int
+    age: int
+    own_steps: int
+    cycle_steps: int
+    residence_s: float
+    lag_cycles: float
+    payload: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """What became of my exchange `seq`?"""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Are you there? With a target: is that member there, as you see it?"""
+
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Give me your model; I have no history."""
+
+    codec: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """I added `payload` to my weights; subtract the same from yours."""
+
+    seq: int
+    age: int
+    weight: float
+    staleness: float
+    payload: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """You have next to no history: take my weights, I did not mix yours."""
+
+    seq: int
+    age: int
+    payload: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """I had next to no history: I took your weights; nothing for you to do."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Your exchange never took effect here, and never will."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Not now; nothing changed."""
+
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No, and nothing changed."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """I am here."""
+
+    age: int
+    own_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """My weights; `payload` is None while I have no history either."""
+
+    age: int
+    payload: Encoded | None
+
+
+Request: TypeAlias = Exchange | Resolve | Probe | Pull
+Answer: TypeAlias = Flow | Adopt | Adopted | Cancelled | Busy | Refused | Ack | Model
+Body: TypeAlias = Request | Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One message on its way.
+
+    Attributes:
+        run: name of the run; only nodes of one run mix.
+        layout: digest of the model's layout.
+        sender: the speaker's node id.
+        address: where the speaker serves, `host:port`; an unspecified host (`0.0.0.0`, `::`) is
+            replaced on arrival by the address the packet came from.
+        incarnation, refutation: of the speaker, as in `Rumour`.
+        floor: the speaker has finished with all its exchanges with the receiver below this seq.
+        rumours: news of other members.
+    """
+
+    run: str
+    layout: str
+    sender: str
+    address: str
+    incarnation: int
+    body: Body
+    refutation: int = 0
+    floor: int = 0
+    own_steps: int = 0
+    rumours: tuple[Rumour, ...] = field(default=())
+
+
+def payload_of(body: Body) -> Encoded | None:
+    """The encoded vector that travels behind the header, if this body has one."""
+    return getattr(body, "payload", None)

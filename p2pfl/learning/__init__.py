@@ -1,0 +1,1 @@
+"""Models and data: what a node trains."""

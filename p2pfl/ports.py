@@ -1,0 +1,245 @@
+"""The seams of the house: what a `Node` is given, and nothing else of the world.
+
+On a LAN these are aiohttp, zeroconf, a worker thread, SQLite and the monotonic clock; in the
+simulator an in-memory network, a virtual clock and a modelled compute time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from p2pfl.core.compression import Bytes
+from p2pfl.core.events import Event
+from p2pfl.core.messages import Packet
+from p2pfl.core.weights import Layout, Vector
+
+T = TypeVar("T")
+
+Clock: TypeAlias = Callable[[], float]
+"""Monotonic seconds; only differences mean anything, and clocks of two nodes are never compared."""
+
+
+class Run(Protocol):
+    """Runs a function off the event loop, or charges virtual time for it."""
+
+    def __call__(self, function: Callable[..., T], /, *args: Any) -> Awaitable[T]:
+        """Await the function's result; its exception is raised here."""
+        ...
+
+
+# --- learning -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What some local steps changed.
+
+    Attributes:
+        delta: (d,) float32; the node adds it to weights that may have moved meanwhile.
+        steps: local steps taken, >= 1.
+        loss: mean training loss over these steps.
+        learning_rate: eta, the size of a step, to tell momentum from movement.
+    """
+
+    delta: Vector
+    steps: int
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good some weights are on the node's test data."""
+
+    loss: float
+    accuracy: float | None
+    samples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Learner(Protocol):
+    """A model and its data. Its methods run off the event loop, one at a time."""
+
+    @property
+    def layout(self) -> Layout:
+        """Names and shapes of the model's arrays."""
+        ...
+
+    def initial(self) -> Vector:
+        """The weights all nodes of the run start from: (d,) float32, from the run's seed."""
+        ...
+
+    def step(self, weights: Vector, steps: int, drift: Vector | None) -> Update:
+        """Take local steps from `weights` and return the delta; the argument is not changed.
+
+        Args:
+            weights: (d,) float32, read-only.
+            steps: K >= 1.
+            drift: (d,) float32 or None; each step subtracts learning_rate x drift besides its own
+                gradient step: the momentum of the swarm (PROTOCOL section 3).
+
+        Raises:
+            LearnerError: loss or weights became non-finite.
+        """
+        ...
+
+    def evaluate(self, weights: Vector) -> Evaluation:
+        """Measure `weights`, (d,) float32 read-only, on the test data."""
+        ...
+
+
+# --- network ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A handler's answer, and arithmetic that must run to its end before the answer is sent.
+
+    A large model is mixed piece by piece: whoever drives `work` may look at its event loop between
+    two pieces, but must finish it whatever becomes of the connection.
+    """
+
+    packet: Packet
+    work: Iterator[None] = field(default_factory=lambda: iter(()))
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A handler's wish: send `packet` to `address` and give that answer to whoever asked."""
+
+    address: str
+    packet: Packet
+
+
+Reply: TypeAlias = Answered | Forward
+
+
+class Service(Protocol):
+    """What a transport serves: three synchronous functions of the node."""
+
+    def admit(self, packet: Packet) -> Packet | None:
+        """Look at a packet before its payload is read; a packet given back refuses it."""
+        ...
+
+    def room(self, nbytes: int) -> Bytes:
+        """A buffer for a payload that was admitted."""
+        ...
+
+    def handle(self, packet: Packet, received_s: float) -> Reply:
+        """Answer a packet; synchronous on purpose, so an exchange is atomic.
+
+        Args:
+            packet: the packet, payload included; its buffer is the handler's from now on.
+            received_s: how long its payload took to arrive.
+        """
+        ...
+
+    def faulty(self, address: str, error: Exception) -> None:
+        """Somebody at `address` sent what is not a message; count it."""
+        ...
+
+
+class Transport(Protocol):
+    """Carries packets."""
+
+    @property
+    def address(self) -> str:
+        """Where this node serves, `host:port`; the host may be unspecified."""
+        ...
+
+    def serve(self, service: Service) -> AbstractAsyncContextManager[None]:
+        """Answer requests with `service` while the context is open.
+
+        Raises:
+            NetworkError: the address cannot be bound.
+        """
+        ...
+
+    async def request(
+        self, address: str, packet: Packet, room: Callable[[int], Bytes] | None = None
+    ) -> Packet:
+        """Send a packet and await the answer; the caller sets the time-out.
+
+        Args:
+            address: `host:port`.
+            packet: what to say.
+            room: gives the buffer for the answer's payload; a new one if None.
+
+        Raises:
+            PeerUnreachable: not connected, the packet never left.
+            PeerTimeout: the connection broke after the packet may have left.
+            WireError: the answer is not a message.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Discovery's news: somebody announces itself, or said goodbye.
+
+    Attributes:
+        addresses: `host:port`, best first.
+        node: its id, None where only an address is known (a static peer).
+        run, layout, version, name: what it announces of itself; None where not known.
+        gone: it said goodbye (or its record expired, which proves nothing).
+    """
+
+    addresses: tuple[str, ...]
+    node: str | None = None
+    run: str | None = None
+    layout: str | None = None
+    version: str | None = None
+    name: str | None = None
+    gone: bool = False
+
+
+class Discovery(Protocol):
+    """Finds peers; never decides whether they are alive."""
+
+    def events(self) -> AsyncIterator[Sighting]:
+        """Sightings as they happen, for ever; announces this node while it is iterated."""
+        ...
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+class Journal(Protocol):
+    """Takes measurements; must not block for long and must not raise."""
+
+    def record(self, event: Event) -> None:
+        """Keep one event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a node needs to go on where it was.
+
+    Attributes:
+        weights: x, (d,) float32.
+        momentum, previous: m and x_previous of PROTOCOL section 3, None where not used yet.
+        age, own_steps, cycles: u, h and the training cycles done.
+    """
+
+    weights: Vector
+    momentum: Vector | None
+    previous: Vector | None
+    age: int
+    own_steps: int
+    cycles: int
+
+
+class Store(Protocol):
+    """Keeps what must survive a crash."""
+
+    def save(self, saved: Saved) -> None:
+        """Write a checkpoint atomically; runs off the event loop.
+
+        Raises:
+            OSError: it could not be written; the previous one is intact.
+        """
+        ...

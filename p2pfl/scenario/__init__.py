@@ -1,0 +1,1 @@
+"""What to run, the engines that run it, and what they found."""
