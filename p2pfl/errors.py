@@ -1,7 +1,7 @@
 """Every error p2pfl raises, in one tree; the branch says who is to blame.
 
     P2pflError
-    ├── ConfigError            ours: an option, a file or a scenario is wrong; the text names the fix
+    ├── ConfigError            ours: an option or a file is wrong; the text names the fix
     │   ├── TaskError          the user's task file or data cannot be used
     │   └── StateError         the state directory cannot be used (damaged, or of another model)
     ├── LearnerError           ours: training went wrong (non-finite loss or weights)
