@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +24,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CodecName = Literal["float32", "float16", "int8"]
+Configured = TypeVar("Configured", bound=BaseModel)
 
 
 class _Frozen(BaseModel):
@@ -173,20 +174,44 @@ class NodeConfig(_Frozen):
     stop: StopConfig = StopConfig()
 
 
-def from_mapping(values: Mapping[str, Any], *, where: str = "configuration") -> NodeConfig:
-    """Validate plain values (of TOML, of the command line) into a `NodeConfig`.
+class DeviceConfig(NodeConfig):
+    """A node on a real device: what `p2pfl node` takes, as options or from a TOML file."""
+
+    task: str = Field(min_length=1, description="built-in name, or path of a Python task file")
+    bind: str = Field("", description="address to listen on; empty means all, IPv4 and IPv6")
+    port: int = Field(0, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
+    peers: tuple[str, ...] = Field((), description="HOST:PORT of nodes that mDNS cannot find")
+    mdns: bool = Field(True, description="find peers, and be found, by multicast DNS")
+    interfaces: tuple[str, ...] = Field(
+        (), description="network interfaces or addresses to use; empty means all real ones"
+    )
+    state_dir: str | None = Field(None, description="where identity, checkpoint and journal live")
+    shard: str | None = Field(
+        None, description="I/N: train on the I-th of N parts of the data, as in 1/3"
+    )
+    partition: str = Field("iid", description="how those parts are drawn, as in dirichlet:0.1")
+    data_seed: int = Field(0, ge=0, description="seed of that draw, equal on all nodes")
+    seed: int | None = Field(None, ge=0, description="seed of batches and choices; None: chance")
+    threads: Count = Field(1, description="processor threads that training may use")
+
+
+def from_mapping(
+    values: Mapping[str, Any], kind: type[Configured], *, where: str = "configuration"
+) -> Configured:
+    """Validate plain values (of TOML, of the command line) into a configuration of `kind`.
 
     Args:
         values: nested mapping with the names of the models above.
+        kind: `NodeConfig`, `DeviceConfig` or another model.
         where: what the values came from, for the error's text.
 
     Raises:
         ConfigError: naming the key, the value, what is allowed, and the nearest known key.
     """
     try:
-        return NodeConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(explain(error, NodeConfig, where)) from None
+        raise ConfigError(explain(error, kind, where)) from None
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

@@ -7,7 +7,7 @@ simulator an in-memory network, a virtual clock and a modelled compute time.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -118,14 +118,14 @@ Reply: TypeAlias = Answered | Forward
 
 
 class Service(Protocol):
-    """What a transport serves: three synchronous functions of the node."""
+    """What a transport serves: synchronous functions of the node."""
 
     def admit(self, packet: Packet) -> Packet | None:
         """Look at a packet before its payload is read; a packet given back refuses it."""
         ...
 
-    def room(self, nbytes: int) -> Bytes:
-        """A buffer for a payload that was admitted."""
+    def room(self, nbytes: int) -> AbstractContextManager[Bytes]:
+        """A buffer for an admitted payload; it counts as arriving until the context is left."""
         ...
 
     def handle(self, packet: Packet, received_s: float) -> Reply:
@@ -141,9 +141,26 @@ class Service(Protocol):
         """Somebody at `address` sent what is not a message; count it."""
         ...
 
+    def status(self) -> dict[str, Any]:
+        """What people and tools may know of this node, as plain JSON values."""
+        ...
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of message bodies that a transport moved."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+
 
 class Transport(Protocol):
     """Carries packets."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was moved so far."""
+        ...
 
     @property
     def address(self) -> str:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.core.weights import Vector
+from p2pfl.core.weights import Vector, is_finite
 
 Bytes: TypeAlias = NDArray[np.uint8]
 
@@ -34,12 +34,14 @@ class Codec:
         block_bytes: bytes of one block; the last block is always whole.
         encode: (values (n,) float32, rng, out (nbytes(n),) uint8) -> None.
         decode: (data (nbytes(n),) uint8, n) -> (n,) float32, a view of `data` where it can be.
+        finite: (data) -> whether every value it decodes to is a number.
     """
 
     block: int
     block_bytes: int
     encode: Callable[[Vector, np.random.Generator, Bytes], None]
     decode: Callable[[Bytes, int], Vector]
+    finite: Callable[[Bytes], bool]
 
     def nbytes(self, size: int) -> int:
         """Exact number of bytes of `size` values."""
@@ -53,6 +55,11 @@ class Encoded:
     codec: str
     size: int
     data: Bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes, also while `data` is still to come."""
+        return CODECS[self.codec].nbytes(self.size)
 
     def piece(self, at: slice) -> Bytes:
         """The bytes of the values `at`, whose start is a multiple of the codec's block."""
@@ -86,6 +93,10 @@ def _decode_float32(data: Bytes, _: int) -> Vector:
     return data.view("<f4")
 
 
+def _finite_float32(data: Bytes) -> bool:
+    return is_finite(data.view("<f4"))
+
+
 def _encode_float16(values: Vector, _: np.random.Generator, out: Bytes) -> None:
     limit = np.finfo(np.float16).max
     out.view("<f2")[:] = np.clip(values, -limit, limit)
@@ -93,6 +104,10 @@ def _encode_float16(values: Vector, _: np.random.Generator, out: Bytes) -> None:
 
 def _decode_float16(data: Bytes, _: int) -> Vector:
     return data.view("<f2").astype(np.float32)
+
+
+def _finite_float16(data: Bytes) -> bool:
+    return is_finite(_decode_float16(data, 0))
 
 
 def _encode_int8(values: Vector, rng: np.random.Generator, out: Bytes) -> None:
@@ -116,8 +131,13 @@ def _decode_int8(data: Bytes, size: int) -> Vector:
     return values.reshape(-1)[:size]
 
 
+def _finite_int8(data: Bytes) -> bool:
+    largest = data.view(_INT8)["scale"].astype(np.float64) * 128
+    return bool((np.abs(largest) < np.finfo(np.float32).max).all())
+
+
 CODECS: dict[str, Codec] = {
-    "float32": Codec(1, 4, _encode_float32, _decode_float32),
-    "float16": Codec(1, 2, _encode_float16, _decode_float16),
-    "int8": Codec(INT8_BLOCK, _INT8.itemsize, _encode_int8, _decode_int8),
+    "float32": Codec(1, 4, _encode_float32, _decode_float32, _finite_float32),
+    "float16": Codec(1, 2, _encode_float16, _decode_float16, _finite_float16),
+    "int8": Codec(INT8_BLOCK, _INT8.itemsize, _encode_int8, _decode_int8, _finite_int8),
 }

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     STALE_SEQ = "stale-seq"
     RATE = "rate"
     SELF = "self"
+    RECIPIENT = "recipient"
     UNREACHABLE = "unreachable"
 
 
@@ -193,6 +194,7 @@ class Packet:
         run: name of the run; only nodes of one run mix.
         layout: digest of the model's layout.
         sender: the speaker's node id.
+        recipient: the node id it is meant for, "" for whoever is there: addresses change hands.
         address: where the speaker serves, `host:port`; an unspecified host (`0.0.0.0`, `::`) is
             replaced on arrival by the address the packet came from.
         incarnation, refutation: of the speaker, as in `Rumour`.
@@ -206,6 +208,7 @@ class Packet:
     address: str
     incarnation: int
     body: Body
+    recipient: str = ""
     refutation: int = 0
     floor: int = 0
     own_steps: int = 0
@@ -215,3 +218,14 @@ class Packet:
 def payload_of(body: Body) -> Encoded | None:
     """The encoded vector that travels behind the header, if this body has one."""
     return getattr(body, "payload", None)
+
+
+def mismatch(
+    run: str, layout: str, their_run: str | None, their_layout: str | None
+) -> Refused | None:
+    """Why a node of `their_run` and `their_layout` cannot mix with ours; None is not known yet."""
+    if their_run is not None and their_run != run:
+        return Refused(Reason.RUN, f"other run '{their_run}' instead of '{run}'")
+    if their_layout is not None and their_layout != layout:
+        return Refused(Reason.LAYOUT, f"other model (layout {their_layout} instead of {layout})")
+    return None

@@ -1,0 +1,72 @@
+"""The command line: the composition root, and the only place that configures logging.
+
+Rule of the room: a command imports what it needs when it runs, so that `--help` is instant and a
+numpy node never pays for torch. Every error of ours ends as one clear sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+import click
+
+import p2pfl
+from p2pfl.errors import P2pflError
+
+_COMMANDS = {
+    "demo": ("p2pfl.cli.demo", "See six nodes find each other, train, fail and recover."),
+    "node": ("p2pfl.cli.node", "Run one node on this device until stopped."),
+    "init": ("p2pfl.cli.files", "Write a task file to start from."),
+    "peers": ("p2pfl.cli.look", "List the nodes that mDNS sees on this LAN now."),
+    "status": ("p2pfl.cli.look", "Show what one node is doing."),
+    "doctor": ("p2pfl.cli.look", "Explain why two nodes do not see each other."),
+    "export": ("p2pfl.cli.files", "Save a node's trained model for use elsewhere."),
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `p2pfl demo`, then `p2pfl node digits` on two devices of one network.",
+)
+@click.version_option(p2pfl.__version__, prog_name="p2pfl")
+@click.option("-v", "--verbose", count=True, help="Say more; twice for everything.")
+def cli(verbose: int) -> None:
+    """Put a node on every device you have; they find each other, train one model together, and
+    none of them is in charge."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    if verbose < 2:
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Entry point of the `p2pfl` command."""
+    try:
+        return cli.main(args=args, prog_name="p2pfl")
+    except P2pflError as error:
+        click.echo(f"p2pfl: {error}", err=True)
+        sys.exit(2)

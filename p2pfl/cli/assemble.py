@@ -1,0 +1,106 @@
+"""Puts a real node together: the LAN's transport, discovery, worker, files and clock.
+
+Rule of the file: what can be wrong with the user's words is found before anything is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+
+from p2pfl.config import DeviceConfig
+from p2pfl.core import wire
+from p2pfl.core.neighbours import rule
+from p2pfl.edge.checkpoint import Checkpoints
+from p2pfl.edge.http import HttpTransport
+from p2pfl.edge.identity import StateDir, default_path
+from p2pfl.edge.interfaces import survey, usable
+from p2pfl.edge.journal import SqliteJournal
+from p2pfl.edge.mdns import Announcement, Mdns
+from p2pfl.edge.static import StaticPeers, merge
+from p2pfl.edge.worker import Worker
+from p2pfl.learning.partition import Shard, parse_partition
+from p2pfl.learning.task import build_learner, find_task
+from p2pfl.node import Node
+from p2pfl.ports import Discovery
+
+
+@asynccontextmanager
+async def assembled(config: DeviceConfig) -> AsyncIterator[tuple[Node, Worker]]:
+    """A node that is ready to run, and the worker it trains in; all is closed on leaving.
+
+    Raises:
+        ConfigError: the task, its data, the state directory or an option cannot be used.
+        NetworkError: the port is taken, or there is no usable interface.
+    """
+    rule(config.topology)
+    static = StaticPeers(config.peers)
+    if config.mdns:
+        found = survey(config.interfaces)
+        if not any(interface.verdict.may_change for interface in found):
+            usable(found)
+    shard = None
+    if config.shard is not None:
+        shard = Shard.parse(config.shard, parse_partition(config.partition), config.data_seed)
+    seed = secrets.randbits(63) if config.seed is None else config.seed
+    learner = build_learner(
+        find_task(config.task), run=config.run, seed=seed, shard=shard, threads=config.threads
+    )
+    path = Path(config.state_dir) if config.state_dir else default_path(config.run, config.name)
+    async with AsyncExitStack() as closing:
+        transport = HttpTransport(config.bind, config.port, config.limits)
+        closing.callback(transport.close)
+        state = closing.enter_context(StateDir.open(path, run=config.run, layout=learner.layout))
+        checkpoints = Checkpoints(
+            path, learner.layout, run=config.run, node=state.node, incarnation=state.incarnation
+        )
+        saved = checkpoints.load()
+        journal = SqliteJournal(state.journal)
+        closing.callback(journal.close)
+        sources: list[Discovery] = [static]
+        if config.mdns:
+            announcement = Announcement(
+                state.node, config.name, config.run, learner.layout.digest, str(wire.VERSION)
+            )
+            sources.append(
+                Mdns(announcement, lambda: transport.address, interfaces=config.interfaces)
+            )
+        worker = Worker()
+        closing.callback(worker.close)
+        yield (
+            Node(
+                node_id=state.node,
+                incarnation=state.incarnation,
+                config=config,
+                learner=learner,
+                transport=transport,
+                discovery=merge(*sources),
+                journal=journal,
+                store=checkpoints,
+                clock=time.monotonic,
+                run=worker,
+                rng=np.random.default_rng([seed, state.incarnation]),
+                saved=saved,
+            ),
+            worker,
+        )
+
+
+async def journalled(node: Node) -> str:
+    """Run a node while its journal is written; says why the node stopped."""
+    journal = node.vitals.journal
+    async with asyncio.TaskGroup() as tasks:
+        writing = None
+        if isinstance(journal, SqliteJournal):
+            writing = tasks.create_task(journal.run(), name="journal")
+        try:
+            return await node.run()
+        finally:
+            if writing is not None:
+                writing.cancel()

@@ -1,0 +1,191 @@
+"""`p2pfl node TASK`: one node on this device, until stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pfl.cli.assemble import assembled, journalled
+from p2pfl.config import DeviceConfig, from_mapping
+from p2pfl.errors import ConfigError
+from p2pfl.node import Node
+
+_NESTED = {"cycles": "stop", "minutes": "stop", "target_accuracy": "stop", "codec": "gossip"}
+_REPORT_S = 5.0
+
+
+def _doc(name: str, model: Any = DeviceConfig) -> str:
+    """An option's help is the description of its field, so that they cannot differ."""
+    if name in _NESTED:
+        model = DeviceConfig.model_fields[_NESTED[name]].annotation
+    text = model.model_fields[name].description or ""
+    return text[:1].upper() + text[1:] + "."
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  p2pfl node digits --run kitchen --shard 1/3      on the first laptop
+  p2pfl node digits --run kitchen --shard 2/3      on the second; they find each other
+  p2pfl node my_task.py --peer 192.168.1.5:4000    where multicast does not reach
+  p2pfl node digits --config node.toml --set gossip.codec=int8
+"""
+)
+@click.argument("task", required=False)
+@click.option("--run", metavar="NAME", help=_doc("run"))
+@click.option("--name", metavar="TEXT", help=_doc("name") + " Default: this device's host name.")
+@click.option("--bind", metavar="ADDRESS", help=_doc("bind"))
+@click.option("--port", type=int, help=_doc("port"))
+@click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help=_doc("peers"))
+@click.option("--mdns/--no-mdns", default=None, help=_doc("mdns"))
+@click.option("--interface", "interfaces", multiple=True, metavar="NAME", help=_doc("interfaces"))
+@click.option("--state-dir", type=click.Path(file_okay=False), help=_doc("state_dir"))
+@click.option("--cycles", type=int, help=_doc("cycles"))
+@click.option("--minutes", type=float, help=_doc("minutes"))
+@click.option("--target-accuracy", type=float, help=_doc("target_accuracy"))
+@click.option("--topology", metavar="RULE", help=_doc("topology"))
+@click.option("--codec", metavar="NAME", help=_doc("codec"))
+@click.option("--shard", metavar="I/N", help=_doc("shard"))
+@click.option("--partition", metavar="RULE", help=_doc("partition"))
+@click.option("--data-seed", type=int, help=_doc("data_seed"))
+@click.option("--seed", type=int, help=_doc("seed"))
+@click.option("--threads", type=int, help=_doc("threads"))
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False),
+    help="TOML file; every option can stand in it, options given here win.",
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the TOML file."
+)
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def node(config_file: str | None, settings: tuple[str, ...], quiet: bool, **options: Any) -> None:
+    """Run one node on this device until stopped.
+
+    TASK says what is learnt: `digits`, `digits-numpy`, `mnist5k`, `breast-cancer`, or the path of
+    your own Python file (make one with `p2pfl init my_task.py`). The node finds others of the same
+    --run on this network by itself, trains on its own data, and mixes models with them. Ctrl-C
+    stops it cleanly; started again, it goes on where it was.
+    """
+    config = configured(config_file, settings, options)
+    try:
+        sys.exit(asyncio.run(_live(config, quiet=quiet)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def configured(
+    config_file: str | None, settings: tuple[str, ...], options: dict[str, Any]
+) -> DeviceConfig:
+    """The configuration from a TOML file, `--set` and options, the later ones winning.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong.
+    """
+    values: dict[str, Any] = {"name": socket.gethostname()[:64] or "node"}
+    where = "options"
+    if config_file is not None:
+        where = config_file
+        try:
+            values |= tomllib.loads(Path(config_file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"--config {config_file}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--config {config_file} is not TOML: {error}") from None
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE, as in gossip.codec=int8")
+        _put(values, key.strip(), _toml_value(text.strip()))
+    for name, value in options.items():
+        if value is not None and value != ():
+            _put(values, f"{_NESTED[name]}.{name}" if name in _NESTED else name, value)
+    if "task" not in values:
+        raise ConfigError(
+            "no TASK given; try `p2pfl node digits`, or your own file from `p2pfl init my_task.py`"
+        )
+    return from_mapping(values, DeviceConfig, where=where)
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    for table in tables:
+        inner = values.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: '{table}' is not a table")
+        values = inner
+    values[last] = value
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+async def _live(config: DeviceConfig, *, quiet: bool) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    reason = "stopped"
+    try:
+        async with assembled(config) as (being, worker), asyncio.TaskGroup() as tasks:
+            telling = None
+            if not quiet:
+                telling = tasks.create_task(_tell(being), name="tell")
+            try:
+                reason = await journalled(being)
+            finally:
+                if telling is not None:
+                    telling.cancel()
+    except asyncio.CancelledError:
+        pass
+    if not quiet:
+        click.echo(f"stopped: {reason}")
+    if worker.is_busy:
+        # everything is saved; a step that nobody awaits must not hold the exit up
+        sys.stdout.flush()
+        os._exit(0)
+    return 0
+
+
+async def _tell(being: Node) -> None:
+    """Say who we are, then one line now and then."""
+    vitals = being.vitals
+    again = f", continuing at age {vitals.state.age}" if vitals.state.age else ""
+    click.echo(
+        f"node {vitals.id[:8]} '{vitals.config.name}' of run '{vitals.config.run}': "
+        f"{vitals.layout.size:,} weights{again}\n"
+        f"status: http://{_readable(vitals.transport.address)}/v1/status   (Ctrl-C stops)"
+    )
+    while True:
+        await asyncio.sleep(_REPORT_S)
+        measured = vitals.measured
+        accuracy = (
+            f"accuracy {measured.accuracy:.3f}"
+            if measured and measured.accuracy is not None
+            else ""
+        )
+        click.echo(
+            f"cycle {vitals.cycles}  age {vitals.state.age}  {accuracy}  "
+            f"peers {len(vitals.members.alive()) - 1}  "
+            f"exchanges {sum(vitals.tally.asked.values()) + sum(vitals.tally.answered.values())}  "
+            f"staleness {vitals.tally.staleness:.2f}"
+        )
+
+
+def _readable(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"localhost:{port}" if host in ("[::]", "0.0.0.0") else address  # noqa: S104

@@ -1,0 +1,400 @@
+"""One node's share of the swarm: its weights, their age, and both ends of an exchange.
+
+PROTOCOL sections 2 to 5 as a sans-IO state machine. Whoever owns a `GossipState` tells it the time
+and drives the arithmetic: methods that touch a whole vector return `work`, an iterator that does
+one piece at each step and must be driven to its end; between two pieces anything may happen,
+because every invariant holds coordinate by coordinate.
+
+Rules of the file:
+- Payloads were checked (length, layout, finiteness) where bytes became arrays.
+- An exchange takes effect at both ends or at neither (`ledger.py`).
+- A node without history never averages, it adopts. An adoption begins a new *lineage*: flows and
+  deltas computed from replaced weights are dropped.
+- The number of exchanges in flight is bounded here, not by good behaviour: weight x outstanding > 1
+  diverges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2pfl.config import GossipConfig, LimitsConfig
+from p2pfl.core.compression import CODECS, Encoded, blank
+from p2pfl.core.ledger import Inbox, Outbox, Pending, kept_bytes
+from p2pfl.core.messages import (
+    Adopt,
+    Adopted,
+    Answer,
+    Busy,
+    Cancelled,
+    Exchange,
+    Flow,
+    Model,
+    Reason,
+    Refused,
+    Resolve,
+)
+from p2pfl.core.mixing import FlowNorm, add_in, copy_in, flow_in, flow_out, mixing_weight, staleness
+from p2pfl.core.momentum import QuasiGlobalMomentum
+from p2pfl.core.weights import Vector, pieces
+
+_SMOOTHING = 0.2
+"""Share of a new measurement in a moving average: about the last ten count."""
+
+_BUSY_RETRY_S = 0.5
+
+
+def smoothed(mean: float, value: float) -> float:
+    """Exponential moving average whose first value is the first measurement."""
+    return value if mean == 0 else mean + _SMOOTHING * (value - mean)
+
+
+@dataclass(slots=True)
+class PeerMeter:
+    """Moving averages of one peer, by our own clock.
+
+    Attributes:
+        round_trip_s: of small messages.
+        exchange_s: of whole exchanges, payload included.
+        lag_cycles: own cycles that passed between asking it and applying its answer.
+    """
+
+    round_trip_s: float = 0.0
+    exchange_s: float = 0.0
+    lag_cycles: float = 0.0
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """The weights as they were, encoded once and sent to many.
+
+    `users` counts who still reads it; its last user may overwrite it (`GossipState.take_over`).
+    """
+
+    encoded: Encoded
+    version: int
+    age: int
+    own_steps: int
+    taken: float
+    users: int = 0
+    work: Iterator[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """What one message did, for the journal.
+
+    Attributes:
+        outcome: as in `events.Exchanged`.
+        norm: size of the flow, complete once the work was driven to its end; None if none flowed.
+    """
+
+    outcome: str
+    weight: float = 0.0
+    staleness: float = 0.0
+    norm: FlowNorm | None = None
+
+
+class GossipState:
+    """Owns weights, age and ledger of one node; see the module's rules.
+
+    Args:
+        weights: x, (d,) float32; owned and changed in place from now on.
+        config, limits: the parts of the configuration that concern exchanges.
+        momentum: quasi-global momentum, restored or fresh.
+        rng: for codecs that round by chance.
+        age, own_steps: u and h, when continuing from a checkpoint.
+    """
+
+    def __init__(
+        self,
+        weights: Vector,
+        config: GossipConfig,
+        limits: LimitsConfig,
+        momentum: QuasiGlobalMomentum,
+        rng: np.random.Generator,
+        *,
+        age: int = 0,
+        own_steps: int = 0,
+    ) -> None:
+        self.x = weights
+        self.age = age
+        self.own_steps = own_steps
+        self.cycle_steps = 1
+        self.cycle_s = 0.0
+        self.mixed_since_cycle = 0
+        self.lineage = 0
+        self.momentum = momentum
+        self.outbox = Outbox(horizon_s=config.retry_horizon_s, limit=limits.pending)
+        self.inbox = Inbox(
+            horizon_s=config.retry_horizon_s,
+            limit_bytes=max(limits.done_bytes, 2 * weights.nbytes),
+            limit_askers=limits.peers,
+        )
+        self._config = config
+        self._limits = limits
+        self._rng = rng
+        self._version = 0
+        self._snapshots: dict[str, Snapshot] = {}
+        self._meters: dict[str, PeerMeter] = {}
+
+    # --- reading the weights --------------------------------------------------------------------
+
+    def snapshot(self, codec: str, now: float) -> Snapshot:
+        """The present weights in the words of `codec`; the caller drives `snapshot.work` and ends
+        with `release`. Encoded once per version: later callers share it."""
+        known = self._snapshots.get(codec)
+        if known is None or known.version != self._version:
+            encoded = blank(codec, self.x.size)
+            known = Snapshot(encoded, self._version, self.age, self.own_steps, now)
+            known.work = self._encode(encoded)
+            self._snapshots[codec] = known
+        known.users += 1
+        return known
+
+    def _encode(self, encoded: Encoded) -> Iterator[None]:
+        codec = CODECS[encoded.codec]
+        for at in pieces(self.x.size):
+            codec.encode(self.x[at], self._rng, encoded.piece(at))
+            yield
+
+    def release(self, snapshot: Snapshot) -> None:
+        """The caller has read what it wanted."""
+        snapshot.users -= 1
+
+    def take_over(self, snapshot: Snapshot, nbytes: int) -> Encoded | None:
+        """The snapshot's buffer to be overwritten by its only user, or None if it is shared."""
+        if snapshot.users != 1 or snapshot.encoded.data.nbytes != nbytes:
+            return None
+        if self._snapshots.get(snapshot.encoded.codec) is snapshot:
+            del self._snapshots[snapshot.encoded.codec]
+        return snapshot.encoded
+
+    def meter(self, peer: str) -> PeerMeter:
+        """Moving averages of a peer; forgotten, oldest first, beyond the bound on peers."""
+        meter = self._meters.get(peer)
+        if meter is None:
+            if len(self._meters) >= self._limits.peers:
+                del self._meters[next(iter(self._meters))]
+            meter = self._meters[peer] = PeerMeter()
+        return meter
+
+    # --- training -------------------------------------------------------------------------------
+
+    def drift(self) -> Vector | None:
+        """Momentum for the coming cycle, gated on an exchange since the last one."""
+        return self.momentum.gated(self.mixed_since_cycle > 0)
+
+    def apply(
+        self, delta: Vector, steps: int, learning_rate: float, lineage: int
+    ) -> Iterator[None]:
+        """Add a training update: x += delta, u += K, h += K.
+
+        Args:
+            delta: (d,) float32, finite.
+            steps: K.
+            learning_rate: eta.
+            lineage: `self.lineage` when the cycle began; an update of replaced weights is dropped.
+        """
+        if lineage != self.lineage:
+            return
+        mixed, self.mixed_since_cycle = self.mixed_since_cycle > 0, 0
+        self._version += 1
+        yield from add_in(self.x, delta)
+        self.age += steps
+        self.own_steps += steps
+        self.cycle_steps = steps
+        yield from self.momentum.learn(self.x, learning_rate, steps, mixed)
+        self._version += 1
+
+    def roll_back(self, good: Vector) -> Iterator[None]:
+        """Return to weights that were good, (d,) float32, and begin a new lineage."""
+        encoded = Encoded("float32", good.size, good.view(np.uint8))
+        yield from self._replace(encoded, self.age)
+
+    def _replace(self, model: Encoded, age: int) -> Iterator[None]:
+        self.lineage += 1
+        self.age = age
+        self.mixed_since_cycle = 0
+        self.momentum.reset()
+        self._version += 1
+        yield from copy_in(self.x, model)
+        self._version += 1
+
+    # --- the asker ------------------------------------------------------------------------------
+
+    def can_ask(self) -> bool:
+        """Whether one more exchange may be in flight."""
+        return self.outbox.in_flight < self._config.outstanding
+
+    def open(self, peer: str, now: float) -> Pending:
+        """Take a slot for an exchange with `peer`; the caller has checked `can_ask`."""
+        return self.outbox.open(peer, self.own_steps, self.lineage, now)
+
+    def ask(self, pending: Pending, snapshot: Snapshot, now: float) -> Exchange:
+        """The question of an exchange that was opened."""
+        return Exchange(
+            seq=pending.seq,
+            age=snapshot.age,
+            own_steps=snapshot.own_steps,
+            cycle_steps=self.cycle_steps,
+            residence_s=now - snapshot.taken,
+            lag_cycles=self.meter(pending.peer).lag_cycles,
+            payload=snapshot.encoded,
+        )
+
+    def settle(self, pending: Pending, answer: Answer) -> tuple[Mixed, Iterator[None]]:
+        """Finish an exchange with whatever was answered, to it or to its RESOLVE."""
+        nothing: Iterator[None] = iter(())
+        if self.outbox.find(pending.peer, pending.seq) is not pending:
+            return Mixed("repeated"), nothing
+        if isinstance(answer, Busy) and pending.unresolved:
+            return Mixed("busy"), nothing
+        self.outbox.close(pending)
+        meter = self.meter(pending.peer)
+        passed = (self.own_steps - pending.own_steps) / max(self.cycle_steps, 1)
+        meter.lag_cycles = smoothed(meter.lag_cycles, passed)
+        match answer:
+            case Flow() if pending.lineage == self.lineage:
+                norm = FlowNorm()
+                self.age = max(self.age, answer.age)
+                self.mixed_since_cycle += 1
+                work = self._changing(flow_out(self.x, answer.payload, norm))
+                return Mixed("flow", answer.weight, answer.staleness, norm), work
+            case Flow():
+                return Mixed("replaced"), nothing
+            case Adopt() if self.should_adopt(answer.age):
+                return Mixed("adopt"), self._replace(answer.payload, answer.age)
+            case Adopted():
+                self.mixed_since_cycle += 1
+                return Mixed("adopted"), nothing
+            case Refused():
+                return Mixed(f"refused: {answer.reason}"), nothing
+            case _:
+                return Mixed(type(answer).__name__.lower()), nothing
+
+    def unanswered(self, pending: Pending, now: float) -> None:
+        """No answer came in time: the slot is free again, RESOLVE will tell."""
+        pending.unresolved = True
+        pending.attempts += 1
+        pending.next_attempt = now + min(0.25 * 2**pending.attempts, 8.0)
+
+    def adopt(self, model: Model) -> Iterator[None]:
+        """A newcomer takes the model it pulled, if it still has next to no history."""
+        if model.payload is not None and self.should_adopt(model.age):
+            yield from self._replace(model.payload, model.age)
+
+    def should_adopt(self, others_age: int) -> bool:
+        """Whether our history is next to nothing beside another's of `others_age` steps."""
+        return self.age < self._config.adopt_ratio * others_age
+
+    def _changing(self, work: Iterator[None]) -> Iterator[None]:
+        self._version += 1
+        yield from work
+        self._version += 1
+
+    # --- the answerer ---------------------------------------------------------------------------
+
+    def refuse(self, peer: str, incarnation: int, floor: int) -> Refused | None:
+        """Note the floor of any packet; a packet of an earlier life is refused."""
+        if self.inbox.hear(peer, incarnation, floor):
+            return None
+        return Refused(Reason.INCARNATION, f"{incarnation} is over")
+
+    def answer(
+        self,
+        peer: str,
+        incarnation: int,
+        ask: Exchange,
+        *,
+        newest_steps: int,
+        received_s: float,
+        now: float,
+    ) -> tuple[Answer, Mixed, Iterator[None]]:
+        """Answer an exchange; its payload's buffer becomes the answer's.
+
+        Args:
+            peer, incarnation: who asks; `refuse` has been called for the packet.
+            ask: what it asks.
+            newest_steps: the newest own-step count known of the peer, by any route.
+            received_s: how long the payload took to arrive.
+            now: the present.
+
+        Returns:
+            The answer, what it did, and the work to drive before the answer is sent.
+        """
+        nothing: Iterator[None] = iter(())
+        kept = self.inbox.find(peer, ask.seq)
+        if kept is not None:
+            return self._again(ask.seq, kept.answer), Mixed("repeated"), nothing
+        if self.inbox.is_finished(peer, ask.seq):
+            return Refused(Reason.STALE_SEQ, f"{ask.seq} is finished"), Mixed("repeated"), nothing
+        if ask.payload.size != self.x.size:
+            detail = f"model has {ask.payload.size} values, expected {self.x.size}"
+            return Refused(Reason.SHAPE, detail), Mixed("refused: shape"), nothing
+        if ask.age < self._config.adopt_ratio * self.age:
+            # nothing is mixed, so asked again we say just that; our model goes over the question
+            self.inbox.begin(peer, incarnation, ask.seq, 0, now).answer = Cancelled(ask.seq)
+            offer = Adopt(ask.seq, self.age, ask.payload)
+            return offer, Mixed("adopt"), self._encode(ask.payload)
+        if self.should_adopt(ask.age):
+            self.inbox.begin(peer, incarnation, ask.seq, 0, now).answer = Adopted(ask.seq)
+            return Adopted(ask.seq), Mixed("adopted"), self._replace(ask.payload, ask.age)
+        tau = staleness(
+            version_lag_steps=newest_steps - ask.own_steps,
+            cycle_steps=ask.cycle_steps,
+            lag_cycles=ask.lag_cycles,
+            rested_s=ask.residence_s + received_s,
+            round_trip_s=self.meter(peer).round_trip_s,
+            cycle_s=self.cycle_s,
+        )
+        weight = mixing_weight(
+            tau,
+            weight=self._config.weight,
+            fresh_cycles=self._config.fresh_cycles,
+            exponent=self._config.staleness_exponent,
+        )
+        self.age = max(self.age, ask.age)
+        self.mixed_since_cycle += 1
+        flow = Flow(ask.seq, self.age, weight, tau, ask.payload)
+        norm = FlowNorm()
+        return flow, Mixed("flow", weight, tau, norm), self._mix(peer, incarnation, flow, norm, now)
+
+    def _mix(
+        self, peer: str, incarnation: int, flow: Flow, norm: FlowNorm, now: float
+    ) -> Iterator[None]:
+        kept = self.inbox.begin(peer, incarnation, flow.seq, kept_bytes(flow), now)
+
+        def work() -> Iterator[None]:
+            yield from self._changing(flow_in(self.x, flow.payload, flow.weight, self._rng, norm))
+            kept.answer = flow
+
+        return work()
+
+    def answer_resolve(self, peer: str, incarnation: int, ask: Resolve, now: float) -> Answer:
+        """The answer that was given to `ask.seq`, or from now on CANCELLED."""
+        kept = self.inbox.find(peer, ask.seq)
+        if kept is not None:
+            return self._again(ask.seq, kept.answer)
+        if self.inbox.is_finished(peer, ask.seq):
+            return Cancelled(ask.seq)
+        return self.inbox.cancel(peer, incarnation, ask.seq, now)
+
+    @staticmethod
+    def _again(seq: int, answer: Answer | None) -> Answer:
+        return Busy(_BUSY_RETRY_S) if answer is None else answer
+
+    def model(self, codec: str) -> tuple[Model, Iterator[None]]:
+        """Our weights for a newcomer, or an empty answer while we have no history either."""
+        if self.age == 0:
+            return Model(0, None), iter(())
+        encoded = blank(codec, self.x.size)
+        return Model(self.age, encoded), self._encode(encoded)
+
+    def expire(self, now: float) -> list[Pending]:
+        """Let go of what is past the horizon; returns exchanges whose end was never learnt."""
+        self.inbox.expire(now)
+        return self.outbox.expire(now)

@@ -1,0 +1,205 @@
+"""Exactly once: what we asked and do not know the end of, and what we answered and may be asked
+about again.
+
+An exchange must take effect at both ends or at neither, over a network that loses, repeats and
+delays. The asker numbers its exchanges (`seq`, within its incarnation) and never forgets one until
+it knows its end; the answerer keeps its answer until the asker says it has finished with it: each
+packet carries a cumulative *floor*, as TCP acknowledges. What was neither answered nor cancelled is
+settled by RESOLVE, where a seq never seen is cancelled for good.
+
+Rule of the file: bookkeeping only, no arithmetic; time is `now`; everything is bounded, and the
+answerer forgets later than the asker does, because both count the same horizon and the asker
+began first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from p2pfl.core.messages import Answer, Cancelled, payload_of
+
+
+@dataclass(slots=True)
+class Pending:
+    """An exchange we asked for and do not know the end of.
+
+    Attributes:
+        own_steps: our local steps when it left, to measure how much we moved meanwhile.
+        lineage: which lineage of weights it spoke for; a flow for a replaced one means nothing.
+        unresolved: no answer came in time; RESOLVE asks.
+    """
+
+    peer: str
+    seq: int
+    started: float
+    own_steps: int
+    lineage: int
+    unresolved: bool = False
+    attempts: int = 0
+    next_attempt: float = 0.0
+
+
+class Outbox:
+    """The asker's half: numbers exchanges and remembers the open ones."""
+
+    def __init__(self, *, horizon_s: float, limit: int) -> None:
+        self._horizon_s = horizon_s
+        self._limit = limit
+        self._next_seq = 0
+        self._open: dict[str, dict[int, Pending]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges that wait for their answer, unresolved ones not counted: a dead peer must not
+        hold a slot."""
+        return sum(not pending.unresolved for pending in self)
+
+    def __iter__(self) -> Iterator[Pending]:
+        for by_seq in self._open.values():
+            yield from by_seq.values()
+
+    def open(self, peer: str, own_steps: int, lineage: int, now: float) -> Pending:
+        """Number a new exchange with `peer`; at the limit the oldest unresolved one is given up."""
+        if len(self) >= self._limit:
+            self.close(min(self, key=lambda p: (not p.unresolved, p.started)))
+        pending = Pending(peer, self._next_seq, now, own_steps, lineage)
+        self._next_seq += 1
+        self._open.setdefault(peer, {})[pending.seq] = pending
+        return pending
+
+    def find(self, peer: str, seq: int) -> Pending | None:
+        """The open exchange `seq` with `peer`, if it is open."""
+        return self._open.get(peer, {}).get(seq)
+
+    def close(self, pending: Pending) -> None:
+        """Its end is known."""
+        by_seq = self._open.get(pending.peer, {})
+        by_seq.pop(pending.seq, None)
+        if not by_seq:
+            self._open.pop(pending.peer, None)
+
+    def floor(self, peer: str) -> int:
+        """All our exchanges with `peer` below this seq are finished."""
+        return min(self._open.get(peer, ()), default=self._next_seq)
+
+    def overdue(self, now: float) -> list[Pending]:
+        """Unresolved exchanges whose next RESOLVE is due."""
+        return [p for p in self if p.unresolved and p.next_attempt <= now]
+
+    def expire(self, now: float) -> list[Pending]:
+        """Give up, and return, what has been open longer than the horizon."""
+        late = [p for p in self if now - p.started > self._horizon_s]
+        for pending in late:
+            self.close(pending)
+        return late
+
+
+@dataclass(slots=True)
+class Kept:
+    """An answer that may be asked for again; `answer` is None while its arithmetic runs."""
+
+    answer: Answer | None
+    nbytes: int
+    since: float
+
+
+@dataclass(slots=True)
+class _Asker:
+    incarnation: int
+    floor: int
+    kept: dict[int, Kept]
+
+
+class Inbox:
+    """The answerer's half: answers by (peer, incarnation, seq), inside a byte budget."""
+
+    def __init__(self, *, horizon_s: float, limit_bytes: int, limit_askers: int) -> None:
+        # longer than the asker's horizon, so that clocks of slightly different speed do no harm
+        self._horizon_s = horizon_s * 1.25
+        self._limit_bytes = limit_bytes
+        self._limit_askers = limit_askers
+        self._askers: dict[str, _Asker] = {}
+        self.nbytes = 0
+        self.arriving_bytes = 0
+
+    def __len__(self) -> int:
+        return sum(len(asker.kept) for asker in self._askers.values())
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether an answer of `nbytes` more fits, counting payloads that are arriving."""
+        return self.nbytes + self.arriving_bytes + nbytes <= self._limit_bytes
+
+    def hear(self, peer: str, incarnation: int, floor: int) -> bool:
+        """Note what the asker has finished with; False for a packet of an earlier incarnation."""
+        asker = self._askers.get(peer)
+        if asker is None:
+            # an empty record is only worth its memory where it can refuse something
+            if floor > 0:
+                self._record(peer, incarnation, floor)
+            return True
+        if incarnation < asker.incarnation:
+            return False
+        if incarnation > asker.incarnation:
+            # a restarted asker has no pending exchanges: nobody will ask for these answers again
+            self._drop(asker, list(asker.kept))
+            asker.incarnation, asker.floor = incarnation, floor
+            return True
+        if floor > asker.floor:
+            asker.floor = floor
+            self._drop(asker, [seq for seq in asker.kept if seq < floor])
+        return True
+
+    def find(self, peer: str, seq: int) -> Kept | None:
+        """The kept answer to exchange `seq` of `peer`'s present incarnation."""
+        asker = self._askers.get(peer)
+        return asker.kept.get(seq) if asker else None
+
+    def is_finished(self, peer: str, seq: int) -> bool:
+        """Whether the asker itself said it is done with `seq`: a late or repeated packet."""
+        asker = self._askers.get(peer)
+        return asker is not None and seq < asker.floor
+
+    def begin(self, peer: str, incarnation: int, seq: int, nbytes: int, now: float) -> Kept:
+        """An exchange takes effect from now on; its answer is given by `finish`."""
+        asker = self._askers.get(peer) or self._record(peer, incarnation, 0)
+        kept = asker.kept[seq] = Kept(None, nbytes, now)
+        self.nbytes += nbytes
+        return kept
+
+    def cancel(self, peer: str, incarnation: int, seq: int, now: float) -> Cancelled:
+        """Exchange `seq`, never seen, will never take effect here."""
+        answer = Cancelled(seq)
+        self.begin(peer, incarnation, seq, 0, now).answer = answer
+        return answer
+
+    def expire(self, now: float) -> None:
+        """Forget what nobody can ask for any more, and refuse it should it come after all."""
+        for peer, asker in list(self._askers.items()):
+            late = [seq for seq, kept in asker.kept.items() if now - kept.since > self._horizon_s]
+            if late:
+                asker.floor = max(asker.floor, max(late) + 1)
+                self._drop(asker, late)
+            if not asker.kept and not asker.floor:
+                del self._askers[peer]
+
+    def _record(self, peer: str, incarnation: int, floor: int) -> _Asker:
+        if len(self._askers) >= self._limit_askers:
+            idle = next((name for name, asker in self._askers.items() if not asker.kept), None)
+            if idle is not None:
+                del self._askers[idle]
+        asker = self._askers[peer] = _Asker(incarnation, floor, {})
+        return asker
+
+    def _drop(self, asker: _Asker, seqs: list[int]) -> None:
+        for seq in seqs:
+            self.nbytes -= asker.kept.pop(seq).nbytes
+
+
+def kept_bytes(answer: Answer) -> int:
+    """What keeping an answer costs."""
+    payload = payload_of(answer)
+    return payload.data.nbytes if payload is not None else 0

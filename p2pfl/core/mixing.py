@@ -1,0 +1,123 @@
+"""The staleness-aware averaging of two models, and how far a swarm is from agreeing.
+
+One exchange moves one *flow* f = c (v - x): the answerer adds it, the asker subtracts exactly the
+same decoded values, so the sum of the two models does not change, whatever the weight, clip or
+codec (AD-PSGD's pairwise averaging, Lian et al., ICML 2018, arXiv:1710.06952; staleness functions
+of FedAsync, Xie et al. 2019, arXiv:1903.03934, section 5.2).
+
+Rule of the file: functions on vectors; a large vector is handled in pieces, and a piece that was
+begun is finished. Every invariant holds coordinate by coordinate, so what happens between two
+pieces can do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl.core.compression import CODECS, Encoded
+from p2pfl.core.weights import Vector, pieces
+
+
+def staleness(
+    *,
+    version_lag_steps: int,
+    cycle_steps: int,
+    lag_cycles: float,
+    rested_s: float,
+    round_trip_s: float,
+    cycle_s: float,
+) -> float:
+    """How old a received model is, in cycles: the largest of four local measurements.
+
+    No clock of one node is compared with another's (PROTOCOL section 5).
+
+    Args:
+        version_lag_steps: newest own-step count known of the sender minus the message's.
+        cycle_steps: the sender's K, >= 1.
+        lag_cycles: own cycles the sender expects to take before it applies the answer.
+        rested_s: time the data lay at its holders, each by its own clock.
+        round_trip_s: mean round trip to the sender.
+        cycle_s: the receiver's own mean cycle time; 0 while it has none.
+    """
+    ages = [max(version_lag_steps, 0) / max(cycle_steps, 1), lag_cycles]
+    if cycle_s > 0:
+        ages += [rested_s / cycle_s, round_trip_s / cycle_s]
+    return max(ages)
+
+
+def mixing_weight(tau: float, *, weight: float, fresh_cycles: float, exponent: float) -> float:
+    """c = c0 s(tau), with s = 1 up to `fresh_cycles` and tau^-exponent beyond."""
+    if tau <= fresh_cycles:
+        return weight
+    return float(weight * (tau / fresh_cycles) ** -exponent)
+
+
+class FlowNorm:
+    """Collects |f|^2 over the pieces of a flow."""
+
+    def __init__(self) -> None:
+        self.squared = 0.0
+
+    @property
+    def norm(self) -> float:
+        """l2 norm of the flow so far."""
+        return float(np.sqrt(self.squared))
+
+
+def flow_in(
+    x: Vector, received: Encoded, weight: float, rng: np.random.Generator, norm: FlowNorm
+) -> Iterator[None]:
+    """Mix a received model into `x`, and turn the received bytes into the flow's bytes.
+
+    The answer is written over the question, so an exchange costs no second buffer.
+
+    Args:
+        x: (d,) float32, changed in place.
+        received: the other's model of d values, finite; becomes the encoded flow.
+        weight: c.
+        rng: for codecs that round by chance.
+        norm: collects the size of the flow.
+    """
+    codec = CODECS[received.codec]
+    for at in pieces(x.size):
+        data, size = received.piece(at), at.stop - at.start
+        difference = codec.decode(data, size) - x[at]
+        difference *= np.float32(weight)
+        codec.encode(difference, rng, data)
+        flow = codec.decode(data, size)
+        x[at] += flow
+        norm.squared += float(np.dot(flow, flow))
+        yield
+
+
+def flow_out(x: Vector, flow: Encoded, norm: FlowNorm) -> Iterator[None]:
+    """Subtract from `x`, (d,) float32, exactly what the answerer added."""
+    for at in pieces(x.size):
+        values = flow.values(at)
+        x[at] -= values
+        norm.squared += float(np.dot(values, values))
+        yield
+
+
+def copy_in(x: Vector, model: Encoded) -> Iterator[None]:
+    """Adopt: overwrite `x`, (d,) float32, with a received model."""
+    for at in pieces(x.size):
+        x[at] = model.values(at)
+        yield
+
+
+def add_in(x: Vector, delta: Vector) -> Iterator[None]:
+    """Add a training update to `x`: both (d,) float32."""
+    for at in pieces(x.size):
+        x[at] += delta[at]
+        yield
+
+
+def consensus_distance(stack: NDArray[np.float32]) -> float:
+    """Ξ, root of the mean squared distance to the mean model; `stack` is (n, d)."""
+    wide = stack.astype(np.float64)
+    wide -= wide.mean(axis=0)
+    return float(np.sqrt((wide * wide).sum(axis=1).mean()))

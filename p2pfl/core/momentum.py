@@ -1,0 +1,68 @@
+"""Quasi-global momentum, gated: the direction of the swarm, learnt without traffic.
+
+Lin, Karimireddy, Stich, Jaggi: Quasi-Global Momentum, ICML 2021, arXiv:2102.04761, algorithm 1,
+with one addition: momentum is used and learnt only where an exchange happened since the last
+cycle. Without that gate a node that rarely mixes accelerates along its own data (PROTOCOL
+section 1).
+
+Rule of the file: arrays are replaced or dropped, never cleared in place, because the worker thread
+may still be reading the one it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from p2pfl.core.weights import Vector, pieces, read_only
+
+
+class QuasiGlobalMomentum:
+    """m of PROTOCOL section 3, kept as beta x m because that is what each step subtracts."""
+
+    def __init__(
+        self, beta: float, drift: Vector | None = None, previous: Vector | None = None
+    ) -> None:
+        self.beta = beta
+        self.drift = drift
+        self.previous = previous
+
+    def reset(self) -> None:
+        """Forget everything: the weights have jumped."""
+        self.drift = None
+        self.previous = None
+
+    def gated(self, mixed: bool) -> Vector | None:
+        """What each step of the coming cycle subtracts besides its gradient: (d,) or None."""
+        return read_only(self.drift) if mixed and self.drift is not None else None
+
+    def learn(self, x: Vector, learning_rate: float, steps: int, mixed: bool) -> Iterator[None]:
+        """After a cycle: take the movement since the last one into the momentum.
+
+        m = beta m + (1 - beta) (x_previous - x) / (eta K), only where `mixed`.
+
+        Args:
+            x: (d,) float32, after the update was added.
+            learning_rate: eta.
+            steps: K.
+            mixed: whether an exchange happened in this cycle.
+        """
+        if self.beta == 0:
+            return
+        previous, drift = self.previous, self.drift
+        if previous is None:
+            previous = np.empty_like(x)
+            mixed = False
+        if mixed and drift is None:
+            drift = np.zeros_like(x)
+        self.previous, self.drift = previous, drift
+        share = np.float32(self.beta * (1 - self.beta) / (learning_rate * steps))
+        for at in pieces(x.size):
+            if mixed and drift is not None:
+                moved = previous[at] - x[at]
+                moved *= share
+                drift[at] *= np.float32(self.beta)
+                drift[at] += moved
+            previous[at] = x[at]
+            yield

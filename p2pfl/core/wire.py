@@ -1,0 +1,332 @@
+"""Messages to bytes and back (PROTOCOL section 8).
+
+    body := u32 header length (little-endian) | header (msgpack) | payload
+
+The header is one msgpack array: version, type, the packet's fields, the body's fields, and codec
+and size of the payload where the body has one. The payload is the raw bytes of `Encoded`: it is
+received straight into a buffer and sent from views, so this module never holds a copy of it.
+
+Rules of the file: whatever the bytes, the result is a `Packet` or a `WireError` that says what was
+expected; every length is checked before it is believed; a field's check stands beside its name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
+
+import msgpack
+import numpy as np
+
+from p2pfl.core.compression import CODECS, Bytes, Encoded
+from p2pfl.core.messages import (
+    Ack,
+    Adopt,
+    Adopted,
+    Body,
+    Busy,
+    Cancelled,
+    Exchange,
+    Flow,
+    Model,
+    Packet,
+    Probe,
+    Pull,
+    Reason,
+    Refused,
+    Resolve,
+    Rumour,
+    Status,
+    payload_of,
+)
+from p2pfl.errors import WireError
+
+VERSION = 1
+LENGTH = struct.Struct("<I")
+MAX_PAYLOAD_VALUES = 1 << 34
+"""A bound on what a header may claim; the receiver's own layout is the real one."""
+
+_MAX_COUNT = 2**63 - 1
+_MAX_RUMOURS = 64
+_MAX_ADDRESSES = 8
+_NODE = re.compile(r"[0-9a-f]{8,64}")
+_NODE_OR_NONE = re.compile(r"([0-9a-f]{8,64})?")
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+
+Check: TypeAlias = Callable[[str, Any], Any]
+
+
+def _count(name: str, value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
+        raise WireError(f"{name} is {_shown(value)}, expected an integer from 0 to 2^63 - 1")
+    return value
+
+
+def _real(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+        raise WireError(f"{name} is {_shown(value)}, expected a finite number >= 0")
+    return float(value)
+
+
+def _text(longest: int) -> Check:
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or len(value) > longest:
+            raise WireError(f"{name} is {_shown(value)}, expected at most {longest} characters")
+        return value
+
+    return check
+
+
+def _matches(pattern: re.Pattern[str]) -> Check:
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise WireError(f"{name} is {_shown(value)}, expected {pattern.pattern}")
+        return value
+
+    return check
+
+
+def _one_of(kind: type[Reason] | type[Status]) -> Check:
+    def check(name: str, value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            allowed = ", ".join(kind)
+            raise WireError(f"{name} is {_shown(value)}, expected one of {allowed}") from None
+
+    return check
+
+
+def _codec(name: str, value: Any) -> str:
+    if not isinstance(value, str) or value not in CODECS:
+        raise WireError(f"{name} is {_shown(value)}, expected one of {', '.join(CODECS)}")
+    return value
+
+
+def _optional(inner: Check) -> Check:
+    return lambda name, value: None if value is None else inner(name, value)
+
+
+def _many(inner: Check, most: int) -> Check:
+    def check(name: str, value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) > most:
+            raise WireError(f"{name} is {_shown(value)}, expected a list of at most {most}")
+        return tuple(inner(name, item) for item in value)
+
+    return check
+
+
+def _rumour(name: str, value: Any) -> Rumour:
+    return Rumour(**_record(name, value, _RUMOUR))
+
+
+_NODE_ID, _ADDRESS = _matches(_NODE), _text(128)
+_RUMOUR: dict[str, Check] = {
+    "node": _NODE_ID,
+    "addresses": _many(_ADDRESS, _MAX_ADDRESSES),
+    "status": _one_of(Status),
+    "incarnation": _count,
+    "refutation": _count,
+    "own_steps": _count,
+}
+_PACKET: dict[str, Check] = {
+    "run": _text(64),
+    "layout": _matches(_DIGEST),
+    "sender": _NODE_ID,
+    "recipient": _matches(_NODE_OR_NONE),
+    "address": _ADDRESS,
+    "incarnation": _count,
+    "refutation": _count,
+    "floor": _count,
+    "own_steps": _count,
+    "rumours": _many(_rumour, _MAX_RUMOURS),
+}
+_BODIES: dict[str, tuple[type[Any], dict[str, Check]]] = {
+    "exchange": (
+        Exchange,
+        {
+            "seq": _count,
+            "age": _count,
+            "own_steps": _count,
+            "cycle_steps": _count,
+            "residence_s": _real,
+            "lag_cycles": _real,
+        },
+    ),
+    "resolve": (Resolve, {"seq": _count}),
+    "probe": (Probe, {"target": _optional(_NODE_ID)}),
+    "pull": (Pull, {"codec": _codec}),
+    "flow": (Flow, {"seq": _count, "age": _count, "weight": _real, "staleness": _real}),
+    "adopt": (Adopt, {"seq": _count, "age": _count}),
+    "adopted": (Adopted, {"seq": _count}),
+    "cancelled": (Cancelled, {"seq": _count}),
+    "busy": (Busy, {"retry_after_s": _real}),
+    "refused": (Refused, {"reason": _one_of(Reason), "detail": _text(512)}),
+    "ack": (Ack, {"age": _count, "own_steps": _count}),
+    "model": (Model, {"age": _count}),
+}
+_NAMES: dict[type[Any], str] = {kind: name for name, (kind, _) in _BODIES.items()}
+_WITH_PAYLOAD = {
+    kind for kind, _ in _BODIES.values() if "payload" in {f.name for f in fields(kind)}
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A header that was read: a packet whose payload, if any, is still to come.
+
+    Attributes:
+        packet: its body's payload has no data yet.
+        payload_bytes: exactly how many bytes follow.
+    """
+
+    packet: Packet
+    payload_bytes: int
+
+    def with_payload(self, data: Bytes) -> Packet:
+        """The whole packet: `data` is (payload_bytes,) uint8, was checked, and is not copied."""
+        body = self.packet.body
+        if not isinstance(body, Exchange | Flow | Adopt | Model) or body.payload is None:
+            return self.packet
+        encoded = replace(body.payload, data=data)
+        return replace(self.packet, body=replace(body, payload=encoded))
+
+
+def name_of(body: Body) -> str:
+    """The body's name on the wire, as in `exchange`."""
+    return _NAMES[type(body)]
+
+
+def header(packet: Packet) -> bytes:
+    """Everything but the payload, its length in front."""
+    kind = name_of(packet.body)
+    payload = payload_of(packet.body)
+    head = [
+        VERSION,
+        kind,
+        [_plain(getattr(packet, name)) for name in _PACKET],
+        [_plain(getattr(packet.body, name)) for name in _BODIES[kind][1]],
+        [payload.codec, payload.size] if payload is not None else None,
+    ]
+    packed: bytes = msgpack.packb(head, use_bin_type=True)
+    return LENGTH.pack(len(packed)) + packed
+
+
+def encode(packet: Packet) -> bytes:
+    """A whole small packet as one string of bytes."""
+    payload = payload_of(packet.body)
+    return header(packet) + (payload.data.tobytes() if payload is not None else b"")
+
+
+def header_length(prefix: bytes, longest: int) -> int:
+    """How long the header is, from the first four bytes.
+
+    Raises:
+        WireError: longer than `longest` bytes, or empty.
+    """
+    if len(prefix) < LENGTH.size:
+        raise WireError(f"message has {len(prefix)} bytes, expected at least {LENGTH.size}")
+    (length,) = LENGTH.unpack(prefix[: LENGTH.size])
+    if not 0 < length <= longest:
+        raise WireError(f"header has {length} bytes, expected 1 to {longest}")
+    return int(length)
+
+
+def decode_header(packed: bytes) -> Head:
+    """Read a header (without its length).
+
+    Raises:
+        WireError: anything but a complete, well-formed header of this version.
+    """
+    try:
+        head = msgpack.unpackb(packed, raw=False, strict_map_key=True, use_list=True)
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise WireError(f"header is not msgpack: {error or type(error).__name__}") from None
+    if not isinstance(head, list) or not head:
+        raise WireError(f"header is {_shown(head)}, expected a list")
+    if head[0] != VERSION:
+        raise WireError(f"version is {_shown(head[0])}, expected {VERSION}")
+    if len(head) != 5:
+        raise WireError(f"header has {len(head)} parts, expected 5")
+    _, kind, packet, body, shape = head
+    if not isinstance(kind, str) or kind not in _BODIES:
+        raise WireError(f"type is {_shown(kind)}, expected one of {', '.join(_BODIES)}")
+    cls, checks = _BODIES[kind]
+    values = _record(kind, body, checks)
+    payload_bytes = 0
+    if cls in _WITH_PAYLOAD:
+        payload = _payload(kind, shape)
+        payload_bytes = 0 if payload is None else payload.nbytes
+        values["payload"] = payload
+    elif shape is not None:
+        raise WireError(f"{kind} has a payload, expected none")
+    return Head(Packet(**_record("packet", packet, _PACKET), body=cls(**values)), payload_bytes)
+
+
+def decode(message: bytes) -> Packet:
+    """Read one whole packet; the payload is copied.
+
+    Raises:
+        WireError: whatever is wrong with the bytes.
+    """
+    length = header_length(message, len(message))
+    end = LENGTH.size + length
+    head = decode_header(message[LENGTH.size : end])
+    if len(message) != end + head.payload_bytes:
+        raise WireError(f"payload has {len(message) - end} bytes, expected {head.payload_bytes}")
+    data = np.frombuffer(message, np.uint8, offset=end).copy()
+    check_finite(head, data)
+    return head.with_payload(data)
+
+
+def check_finite(head: Head, data: Bytes) -> None:
+    """Check payload bytes as they arrive: `data` starts and ends at blocks of the codec.
+
+    Raises:
+        WireError: a value is not finite.
+    """
+    awaited = payload_of(head.packet.body)
+    if awaited is not None and data.size and not CODECS[awaited.codec].finite(data):
+        raise WireError("payload has a value that is not finite")
+
+
+def _payload(kind: str, shape: Any) -> Encoded | None:
+
+    if shape is None:
+        if kind == "model":
+            return None
+        raise WireError(f"{kind} has no payload")
+    if not isinstance(shape, list) or len(shape) != 2:
+        raise WireError(f"payload is {_shown(shape)}, expected [codec, size]")
+    codec, size = _codec("codec", shape[0]), _count("size", shape[1])
+    if not 0 < size <= MAX_PAYLOAD_VALUES:
+        raise WireError(f"size is {size}, expected 1 to {MAX_PAYLOAD_VALUES}")
+    return Encoded(codec, size, np.empty(0, np.uint8))
+
+
+def _record(name: str, values: Any, checks: dict[str, Check]) -> dict[str, Any]:
+    if not isinstance(values, list) or len(values) != len(checks):
+        raise WireError(f"{name} is {_shown(values)}, expected {len(checks)} fields")
+    return {
+        field: check(f"{name}.{field}", value)
+        for (field, check), value in zip(checks.items(), values, strict=True)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Rumour):
+        return [_plain(getattr(value, name)) for name in _RUMOUR]
+    if isinstance(value, Reason | Status):
+        return value.value
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,161 @@
+"""Everything a node answers: one synchronous `handle`, so that an exchange is atomic.
+
+    admit   before a payload is read: run, layout, recipient, earlier lives, room for the answer
+    handle  one `match` over the requests
+
+Rule of the file: no awaits. A refusal changes nothing, names its reason and is counted against
+whoever asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from p2pfl.core.compression import Bytes
+from p2pfl.core.gossip import Mixed
+from p2pfl.core.messages import (
+    Ack,
+    Body,
+    Busy,
+    Exchange,
+    Packet,
+    Probe,
+    Pull,
+    Reason,
+    Refused,
+    Resolve,
+    mismatch,
+    payload_of,
+)
+from p2pfl.core.rates import Rates
+from p2pfl.node.status import describe
+from p2pfl.node.vitals import Vitals
+from p2pfl.ports import Answered, Forward, Reply
+
+_BUSY_RETRY_S = 0.5
+
+
+class Answering:
+    """The `Service` that a transport serves."""
+
+    def __init__(self, vitals: Vitals) -> None:
+        self._vitals = vitals
+        limits = vitals.config.limits
+        self._rates = Rates(limits.requests_per_peer_per_s, limits.peers)
+
+    def admit(self, packet: Packet) -> Packet | None:
+        """Look at a packet before its payload is read; a packet given back refuses it."""
+        refusal = self._refusal(packet)
+        if refusal is None:
+            return None
+        if isinstance(refusal, Refused):
+            self._vitals.tally.against(packet.sender, refusal.reason)
+        return self._vitals.packet(refusal, to=None)
+
+    def _refusal(self, packet: Packet) -> Refused | Busy | None:
+        vitals, state = self._vitals, self._vitals.state
+        if packet.sender == vitals.id:
+            return Refused(Reason.SELF, "this is your own address")
+        if not self._rates.allows(packet.sender, vitals.clock()):
+            most = vitals.config.limits.requests_per_peer_per_s
+            return Refused(Reason.RATE, f"more than {most:g} requests a second")
+        if packet.recipient not in ("", vitals.id):
+            return Refused(Reason.RECIPIENT, "another node lives here now")
+        other = mismatch(vitals.config.run, vitals.layout.digest, packet.run, packet.layout)
+        if other is not None:
+            vitals.keep_out(packet.address, mirrored(other, packet))
+            return other
+        earlier = state.refuse(packet.sender, packet.incarnation, packet.floor)
+        if earlier is not None:
+            return earlier
+        payload = payload_of(packet.body)
+        if payload is None:
+            return None
+        if payload.size != vitals.layout.size:
+            detail = f"model has {payload.size} values, expected {vitals.layout.size}"
+            return Refused(Reason.SHAPE, detail)
+        if vitals.leaving or not state.inbox.has_room(payload.nbytes):
+            return Busy(_BUSY_RETRY_S)
+        return None
+
+    @contextmanager
+    def room(self, nbytes: int) -> Iterator[Bytes]:
+        """A buffer for an admitted payload; it counts as arriving until the context is left."""
+        inbox = self._vitals.state.inbox
+        inbox.arriving_bytes += nbytes
+        try:
+            yield np.empty(nbytes, np.uint8)
+        finally:
+            inbox.arriving_bytes -= nbytes
+
+    def handle(self, packet: Packet, received_s: float) -> Reply:
+        """Answer a packet that was admitted and is complete."""
+        vitals, state, now = self._vitals, self._vitals.state, self._vitals.clock()
+        body = packet.body
+        answer: Body
+        work: Iterator[None] = iter(())
+        if not isinstance(body, Pull):
+            # a newcomer that pulls may not be reachable yet; whoever mixes or probes is a member
+            vitals.heard(packet, (packet.address,))
+        match body:
+            case Exchange():
+                answer, mixed, mixing = state.answer(
+                    packet.sender,
+                    packet.incarnation,
+                    body,
+                    newest_steps=vitals.members.steps_of(packet.sender),
+                    received_s=received_s,
+                    now=now,
+                )
+                work = self._recorded(packet, mixed, answer, received_s, mixing)
+            case Resolve():
+                answer = state.answer_resolve(packet.sender, packet.incarnation, body, now)
+            case Probe(target=None):
+                answer = Ack(state.age, state.own_steps)
+            case Probe(target=str(target)) if vitals.members.addresses(target):
+                onward = vitals.packet(Probe(), to=target)
+                return Forward(vitals.members.addresses(target)[0], onward)
+            case Probe():
+                answer = Refused(Reason.UNREACHABLE, "never heard of that member")
+            case Pull():
+                answer, work = state.model(body.codec)
+            case _:
+                answer = Refused(Reason.MALFORMED, f"{type(body).__name__} is an answer")
+        return Answered(vitals.packet(answer, to=packet.sender), work)
+
+    def _recorded(
+        self,
+        packet: Packet,
+        mixed: Mixed,
+        answer: Body,
+        received_s: float,
+        mixing: Iterator[None],
+    ) -> Iterator[None]:
+        yield from mixing
+        self._vitals.exchanged(
+            packet.sender,
+            "answered",
+            mixed,
+            received=packet.body,
+            sent=answer,
+            seconds=received_s,
+        )
+
+    def faulty(self, address: str, error: Exception) -> None:
+        """Somebody at `address` sent what is not a message; count it."""
+        self._vitals.tally.against(address.rpartition(":")[0] or address, str(error)[:120])
+
+    def status(self) -> dict[str, Any]:
+        """What people and tools may know of this node."""
+        return describe(self._vitals)
+
+
+def mirrored(refusal: Refused, packet: Packet) -> Refused:
+    """The same mismatch as we see it of them, not as they see it of us."""
+    if refusal.reason is Reason.RUN:
+        return Refused(Reason.RUN, f"other run '{packet.run}'")
+    return Refused(Reason.LAYOUT, f"other model (layout {packet.layout})")

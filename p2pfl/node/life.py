@@ -1,0 +1,225 @@
+"""The life of a node: its loops in one TaskGroup, and its farewell.
+
+Rules of the file: tasks are named; cancellation is how a node stops, and whatever ends `run`, the
+farewell settles open exchanges, saves a checkpoint and says goodbye, within bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from p2pfl.config import NodeConfig
+from p2pfl.core import events
+from p2pfl.core.gossip import GossipState
+from p2pfl.core.membership import Membership
+from p2pfl.core.messages import mismatch
+from p2pfl.core.momentum import QuasiGlobalMomentum
+from p2pfl.core.neighbours import rule
+from p2pfl.core.tally import Tally
+from p2pfl.node.answering import Answering
+from p2pfl.node.asking import Asking
+from p2pfl.node.training import Finished, Training, leased
+from p2pfl.node.vitals import Vitals
+from p2pfl.ports import Clock, Discovery, Journal, Learner, Run, Saved, Store, Transport
+
+log = logging.getLogger(__name__)
+
+_UPKEEP_S = 0.2
+_SETTLING_S = 1.0
+_GOODBYES = 3
+
+
+class Node:
+    """One member of the swarm.
+
+    Args:
+        node_id: who we are, hex digits; names are labels, never identities.
+        incarnation: how often this id was started; grows with every start.
+        config: everything that can be configured.
+        learner: the model and its data.
+        transport, discovery, journal, store: the world, see `p2pfl.ports`.
+        clock: monotonic seconds.
+        run: runs training, and writes checkpoints, off the event loop.
+        rng: chance.
+        saved: where to continue, or None to start from the run's initial weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        incarnation: int,
+        config: NodeConfig,
+        learner: Learner,
+        transport: Transport,
+        discovery: Discovery,
+        journal: Journal,
+        store: Store | None,
+        clock: Clock,
+        run: Run,
+        rng: np.random.Generator,
+        saved: Saved | None = None,
+    ) -> None:
+        self._resumed = saved is not None
+        if saved is None:
+            saved = Saved(learner.initial(), None, None, 0, 0, 0)
+        momentum = QuasiGlobalMomentum(config.train.momentum, saved.momentum, saved.previous)
+        state = GossipState(
+            saved.weights,
+            config.gossip,
+            config.limits,
+            momentum,
+            rng,
+            age=saved.age,
+            own_steps=saved.own_steps,
+        )
+        members = Membership(
+            node_id, incarnation, config.membership, rng, max_peers=config.limits.peers
+        )
+        self.vitals = Vitals(
+            id=node_id,
+            incarnation=incarnation,
+            config=config,
+            layout=learner.layout,
+            state=state,
+            members=members,
+            rule=rule(config.topology),
+            tally=Tally(config.limits.peers),
+            transport=transport,
+            journal=journal,
+            clock=clock,
+            rng=rng,
+            started_at=clock(),
+            last_cycle_at=clock(),
+            cycles=saved.cycles,
+        )
+        self._tasks: asyncio.TaskGroup | None = None
+        self._asking = Asking(self.vitals, self._spawn)
+        self._answering = Answering(self.vitals)
+        self._training = Training(self.vitals, learner, run, self._asking.start_exchanges)
+        self._discovery = discovery
+        self._store = store
+        self._run = run
+
+    async def run(self) -> str:
+        """Live until cancelled or until a condition of `config.stop` holds, and say which.
+
+        Raises:
+            NetworkError: the address cannot be bound.
+        """
+        vitals, reason = self.vitals, "cancelled"
+        async with vitals.transport.serve(self._answering):
+            vitals.journal.record(
+                events.Started(
+                    vitals.clock(),
+                    vitals.id,
+                    vitals.config.name,
+                    vitals.config.run,
+                    vitals.layout.digest,
+                    vitals.transport.address,
+                    vitals.incarnation,
+                    vitals.state.age,
+                    self._resumed,
+                )
+            )
+            try:
+                async with asyncio.TaskGroup() as self._tasks:
+                    self._spawn(self._training.cycles(), name="train")
+                    self._spawn(self._watch(), name="watch")
+                    self._spawn(self._upkeep(), name="upkeep")
+                    self._spawn(self._checkpoints(), name="checkpoints")
+                    self._spawn(self._deadline(), name="deadline")
+            except* Finished as finished:
+                reason = str(finished.exceptions[0])
+            finally:
+                self._tasks = None
+                await self._farewell(reason)
+        return reason
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a coroutine in the node's one TaskGroup; once it is gone, nothing begins any more."""
+        if self._tasks is None:
+            coroutine.close()
+        else:
+            self._tasks.create_task(coroutine, name=name)
+
+    # --- loops ----------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """What discovery sees: members to be met, and others to be listed with the reason."""
+        vitals = self.vitals
+        async for sighting in self._discovery.events():
+            if sighting.gone or not sighting.addresses or sighting.node == vitals.id:
+                continue
+            other = mismatch(vitals.config.run, vitals.layout.digest, sighting.run, sighting.layout)
+            if other is not None:
+                vitals.keep_out(sighting.addresses[0], other)
+            else:
+                self._spawn(self._asking.meet(sighting), name=f"meet {sighting.addresses[0]}")
+
+    async def _upkeep(self) -> None:
+        """Probes that are due, exchanges whose end is not known, memory past its horizon."""
+        vitals = self.vitals
+        while True:
+            now = vitals.clock()
+            for ask in vitals.members.tick(now):
+                self._spawn(self._asking.probe(ask), name=f"probe {ask.target[:8]}")
+            vitals.note(vitals.members.changes())
+            alive = vitals.members.live()
+            for pending in vitals.state.outbox.overdue(now):
+                if pending.peer in alive:
+                    self._spawn(self._asking.resolve(pending), name=f"resolve {pending.seq}")
+            for pending in vitals.state.expire(now):
+                vitals.fault("unresolved", f"exchange {pending.seq} with {pending.peer[:8]}")
+            await asyncio.sleep(_UPKEEP_S)
+
+    async def _checkpoints(self) -> None:
+        while self._store is not None:
+            await asyncio.sleep(self.vitals.config.checkpoint_every_s)
+            await self._save(self._store)
+
+    async def _save(self, store: Store) -> None:
+        vitals, momentum = self.vitals, self.vitals.state.momentum
+        async with leased(vitals, "float32") as snapshot:
+            saved = Saved(
+                snapshot.encoded.values(),
+                None if momentum.drift is None else await self._run(np.copy, momentum.drift),
+                None if momentum.previous is None else await self._run(np.copy, momentum.previous),
+                snapshot.age,
+                snapshot.own_steps,
+                vitals.cycles,
+            )
+            try:
+                await self._run(store.save, saved)
+            except OSError as error:
+                vitals.fault("checkpoint", f"not written, the previous one is intact: {error}")
+
+    async def _deadline(self) -> None:
+        minutes = self.vitals.config.stop.minutes
+        if minutes is not None:
+            await asyncio.sleep(60 * minutes)
+            raise Finished(f"{minutes:g} minutes are over")
+
+    # --- the end --------------------------------------------------------------------------------
+
+    async def _farewell(self, reason: str) -> None:
+        vitals = self.vitals
+        vitals.leaving = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLING_S), asyncio.TaskGroup() as tasks:
+                for pending in list(vitals.state.outbox):
+                    vitals.state.unanswered(pending, vitals.clock())
+                    tasks.create_task(self._asking.resolve(pending))
+        if self._store is not None:
+            await self._save(self._store)
+        goodbye = vitals.members.leave()
+        async with asyncio.TaskGroup() as tasks:
+            for peer in self._asking.pick(_GOODBYES):
+                tasks.create_task(self._asking.say_goodbye(peer, goodbye))
+        vitals.journal.record(events.Stopped(vitals.clock(), reason))

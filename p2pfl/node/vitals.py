@@ -1,0 +1,165 @@
+"""What the organs of one node share: who it is, its weights, its members, its counters.
+
+Rule of the file: no awaits but in `drive`; everything that leaves the node is packed here, so that
+floors and rumours ride on every message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from p2pfl.config import NodeConfig
+from p2pfl.core import events
+from p2pfl.core.gossip import GossipState, Mixed
+from p2pfl.core.membership import Membership
+from p2pfl.core.messages import Body, Packet, Refused, Rumour, payload_of
+from p2pfl.core.neighbours import Rule
+from p2pfl.core.tally import Tally
+from p2pfl.core.weights import Layout
+from p2pfl.ports import Clock, Journal, Transport
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Vitals:
+    """One node's identity, state and instruments.
+
+    Attributes:
+        cycles, loss, measured: progress of training.
+        others: addresses that were seen but do not mix with us, and why.
+        leaving: the farewell has begun; no new exchange is answered.
+    """
+
+    id: str
+    incarnation: int
+    config: NodeConfig
+    layout: Layout
+    state: GossipState
+    members: Membership
+    rule: Rule
+    tally: Tally
+    transport: Transport
+    journal: Journal
+    clock: Clock
+    rng: np.random.Generator
+    started_at: float
+    last_cycle_at: float
+    cycles: int = 0
+    loss: float | None = None
+    measured: events.Measured | None = None
+    others: dict[str, str] = field(default_factory=dict)
+    leaving: bool = False
+
+    def packet(self, body: Body, to: str | None, first: Rumour | None = None) -> Packet:
+        """Wrap what we say to member `to` (None: a stranger), with `first` ahead of other news."""
+        limit = self.config.membership.rumours_per_message
+        news = self.members.rumours_for(to, limit) if to else ()
+        return Packet(
+            run=self.config.run,
+            layout=self.layout.digest,
+            sender=self.id,
+            recipient=to or "",
+            address=self.transport.address,
+            incarnation=self.incarnation,
+            refutation=self.members.refutation,
+            floor=self.state.outbox.floor(to) if to else 0,
+            own_steps=self.state.own_steps,
+            rumours=(first, *news) if first else news,
+            body=body,
+        )
+
+    def heard(self, packet: Packet, addresses: tuple[str, ...]) -> None:
+        """A member spoke: it is alive, and brings news."""
+        now = self.clock()
+        self.note(
+            self.members.heard(
+                packet.sender,
+                addresses,
+                packet.incarnation,
+                packet.refutation,
+                packet.own_steps,
+                now,
+            )
+        )
+        if packet.rumours:
+            self.note(self.members.learn(packet.rumours, packet.sender, now))
+
+    def note(self, changes: Iterable[events.MemberChanged]) -> None:
+        """Record what membership decided."""
+        for change in changes:
+            log.info("peer %s is %s (%s)", change.peer[:8], change.status, change.reason)
+            self.journal.record(change)
+
+    def keep_out(self, address: str, why: Refused) -> None:
+        """Somebody of another run or model: listed with the reason, never mixed with."""
+        known = self.others.get(address)
+        text = why.detail or why.reason.value
+        if known == text:
+            return
+        if known is None and len(self.others) >= self.config.limits.peers:
+            del self.others[next(iter(self.others))]
+        self.others[address] = text
+        log.info("%s does not mix with us: %s", address, text)
+        self.journal.record(events.Fault(self.clock(), "kept-out", text, address))
+
+    def fault(self, kind: str, detail: str) -> None:
+        """Something of ours went wrong and was survived."""
+        log.warning("%s: %s", kind, detail)
+        self.tally.faults[kind] += 1
+        self.journal.record(events.Fault(self.clock(), kind, detail))
+
+    def exchanged(
+        self,
+        peer: str,
+        role: str,
+        mixed: Mixed,
+        *,
+        received: Body | None,
+        sent: Body | None,
+        seconds: float,
+    ) -> None:
+        """Record one end of an exchange, once its arithmetic is done."""
+        distance = mixed.norm.norm / mixed.weight if mixed.norm and mixed.weight else None
+        self.tally.exchange(role, mixed.outcome, mixed.staleness, distance)
+        self.journal.record(
+            events.Exchanged(
+                self.clock(),
+                peer,
+                role,
+                mixed.outcome,
+                mixed.weight,
+                mixed.staleness,
+                distance or 0.0,
+                _payload_bytes(received),
+                _payload_bytes(sent),
+                seconds,
+            )
+        )
+
+
+def _payload_bytes(body: Body | None) -> int:
+    payload = payload_of(body) if body is not None else None
+    return payload.data.nbytes if payload is not None else 0
+
+
+async def drive(work: Iterator[None] | None) -> None:
+    """Do a large vector's work piece by piece, looking at the event loop in between.
+
+    What was begun is finished: a flow that is half applied when we are cancelled is completed
+    before the cancellation goes on.
+    """
+    if work is None:
+        return
+    next(work, None)
+    try:
+        for _ in work:
+            await asyncio.sleep(0)
+    finally:
+        for _ in work:
+            pass
