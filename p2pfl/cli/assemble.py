@@ -25,7 +25,7 @@ from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Announcement, Mdns
 from p2pfl.edge.static import StaticPeers, merge
 from p2pfl.edge.worker import Worker
-from p2pfl.learning.partition import Shard, parse_partition
+from p2pfl.learning.partition import parse_shard
 from p2pfl.learning.task import build_learner, find_task
 from p2pfl.node import Node
 from p2pfl.ports import Discovery
@@ -47,7 +47,7 @@ async def assembled(config: DeviceConfig) -> AsyncIterator[tuple[Node, Worker]]:
             usable(found)
     shard = None
     if config.shard is not None:
-        shard = Shard.parse(config.shard, parse_partition(config.partition), config.data_seed)
+        shard = parse_shard(config.shard, config.partition, config.data_seed)
     seed = secrets.randbits(63) if config.seed is None else config.seed
     learner = build_learner(
         find_task(config.task), run=config.run, seed=seed, shard=shard, threads=config.threads

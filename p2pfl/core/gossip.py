@@ -10,14 +10,17 @@ Rules of the file:
 - An exchange takes effect at both ends or at neither (`ledger.py`).
 - A node without history never averages, it adopts. An adoption begins a new *lineage*: flows and
   deltas computed from replaced weights are dropped.
-- The number of exchanges in flight is bounded here, not by good behaviour: weight x outstanding > 1
-  diverges.
+- Shares add up to one. An ask sets a share q of our model aside until its end is known; answering
+  with weight c leaves 1 - c of what we had. With kappa, what is left of the model we last spoke for,
+  and Q, all that is set aside, every exchange must keep kappa (1 - c) >= Q. Then each model stays a
+  convex combination of (possibly old) models, which converges for any delay (Tsitsiklis, Bertsekas,
+  Athans, IEEE TAC 1986); without the bound, exchanges that cross each other diverge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,7 +47,10 @@ from p2pfl.core.weights import Vector, pieces
 _SMOOTHING = 0.2
 """Share of a new measurement in a moving average: about the last ten count."""
 
-_BUSY_RETRY_S = 0.5
+_BUSY_RETRY_S = 0.05
+
+_LEAST_WEIGHT = 0.05
+"""An answer with less weight than this is not worth its bytes: BUSY instead."""
 
 
 def smoothed(mean: float, value: float) -> float:
@@ -53,17 +59,48 @@ def smoothed(mean: float, value: float) -> float:
 
 
 @dataclass(slots=True)
+class Pulse:
+    """How long answers take: mean and deviation, as TCP measures its round trips (RFC 6298).
+
+    Attributes:
+        misses: answers in a row that did not come; patience doubles with each.
+    """
+
+    mean_s: float = 0.0
+    deviation_s: float = 0.0
+    misses: int = 0
+
+    def came(self, seconds: float) -> None:
+        """An answer came after `seconds`."""
+        if self.mean_s == 0:
+            self.deviation_s = seconds / 2
+        else:
+            self.deviation_s = smoothed(self.deviation_s, abs(seconds - self.mean_s))
+        self.mean_s = smoothed(self.mean_s, seconds)
+        self.misses = 0
+
+    def missed(self) -> None:
+        """No answer came in time."""
+        self.misses = min(self.misses + 1, 4)
+
+    def patience_s(self) -> float:
+        """How long to wait for the next one; 0 while nothing is known."""
+        longest_usual = max(4 * self.mean_s, self.mean_s + 4 * self.deviation_s)
+        return longest_usual * 2.0**self.misses
+
+
+@dataclass(slots=True)
 class PeerMeter:
     """Moving averages of one peer, by our own clock.
 
     Attributes:
-        round_trip_s: of small messages.
-        exchange_s: of whole exchanges, payload included.
+        small: answers to small messages: the round trip.
+        whole: answers to whole exchanges, payload included.
         lag_cycles: own cycles that passed between asking it and applying its answer.
     """
 
-    round_trip_s: float = 0.0
-    exchange_s: float = 0.0
+    small: Pulse = field(default_factory=Pulse)
+    whole: Pulse = field(default_factory=Pulse)
     lag_cycles: float = 0.0
 
 
@@ -138,6 +175,7 @@ class GossipState:
         self._limits = limits
         self._rng = rng
         self._version = 0
+        self._left = 1.0
         self._snapshots: dict[str, Snapshot] = {}
         self._meters: dict[str, PeerMeter] = {}
 
@@ -181,6 +219,14 @@ class GossipState:
                 del self._meters[next(iter(self._meters))]
             meter = self._meters[peer] = PeerMeter()
         return meter
+
+    def patience_s(self, peer: str, *, whole: bool) -> float:
+        """How long an answer of `peer` may take, judged by other peers while it is new; or 0."""
+        known = self._meters.get(peer)
+        if known is not None and (pulse := known.whole if whole else known.small).mean_s > 0:
+            return pulse.patience_s()
+        pulses = [meter.whole if whole else meter.small for meter in self._meters.values()]
+        return max((pulse.patience_s() for pulse in pulses), default=0.0)
 
     # --- training -------------------------------------------------------------------------------
 
@@ -228,11 +274,35 @@ class GossipState:
 
     def can_ask(self) -> bool:
         """Whether one more exchange may be in flight."""
-        return self.outbox.in_flight < self._config.outstanding
+        fits = self._set_aside() + self._config.weight <= self._share_left()
+        return fits and self.outbox.in_flight < self._config.outstanding
 
     def open(self, peer: str, now: float) -> Pending:
-        """Take a slot for an exchange with `peer`; the caller has checked `can_ask`."""
-        return self.outbox.open(peer, self.own_steps, self.lineage, now)
+        """Set a share aside for an exchange with `peer`; the caller has checked `can_ask`."""
+        share = self._config.weight
+        return self.outbox.open(peer, self.own_steps, self.lineage, share, now)
+
+    def _set_aside(self) -> float:
+        """Q: shares of our model that answers on their way may still take.
+
+        What is unresolved is not counted: its flow comes late and once, which disturbs but cannot
+        feed back, and a dead peer must not hold the node up.
+        """
+        return sum(
+            p.weight for p in self.outbox if not p.unresolved and p.lineage == self.lineage
+        )
+
+    def _share_left(self) -> float:
+        """kappa: how much of the model we last spoke for is surely still in ours."""
+        if self.outbox.in_flight == 0:
+            self._left = 1.0
+        return self._left
+
+    def most_weight(self) -> float:
+        """The largest weight an answer may have now; 0 where it would not be worth its bytes."""
+        left, set_aside = self._share_left(), self._set_aside()
+        most = 1 - set_aside / left if left > set_aside else 0.0
+        return most if most >= _LEAST_WEIGHT else 0.0
 
     def ask(self, pending: Pending, snapshot: Snapshot, now: float) -> Exchange:
         """The question of an exchange that was opened."""
@@ -243,6 +313,7 @@ class GossipState:
             cycle_steps=self.cycle_steps,
             residence_s=now - snapshot.taken,
             lag_cycles=self.meter(pending.peer).lag_cycles,
+            weight=pending.weight,
             payload=snapshot.encoded,
         )
 
@@ -262,6 +333,7 @@ class GossipState:
                 norm = FlowNorm()
                 self.age = max(self.age, answer.age)
                 self.mixed_since_cycle += 1
+                self._left = max(self._left - answer.weight, 0.0)
                 work = self._changing(flow_out(self.x, answer.payload, norm))
                 return Mixed("flow", answer.weight, answer.staleness, norm), work
             case Flow():
@@ -280,7 +352,7 @@ class GossipState:
         """No answer came in time: the slot is free again, RESOLVE will tell."""
         pending.unresolved = True
         pending.attempts += 1
-        pending.next_attempt = now + min(0.25 * 2**pending.attempts, 8.0)
+        pending.next_attempt = now + min(0.1 * 2**pending.attempts, 8.0)
 
     def adopt(self, model: Model) -> Iterator[None]:
         """A newcomer takes the model it pulled, if it still has next to no history."""
@@ -348,7 +420,7 @@ class GossipState:
             cycle_steps=ask.cycle_steps,
             lag_cycles=ask.lag_cycles,
             rested_s=ask.residence_s + received_s,
-            round_trip_s=self.meter(peer).round_trip_s,
+            round_trip_s=self.meter(peer).small.mean_s,
             cycle_s=self.cycle_s,
         )
         weight = mixing_weight(
@@ -357,6 +429,10 @@ class GossipState:
             fresh_cycles=self._config.fresh_cycles,
             exponent=self._config.staleness_exponent,
         )
+        weight = min(weight, ask.weight, self.most_weight())
+        if weight == 0:
+            return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
+        self._left *= 1 - weight
         self.age = max(self.age, ask.age)
         self.mixed_since_cycle += 1
         flow = Flow(ask.seq, self.age, weight, tau, ask.payload)

@@ -1,15 +1,15 @@
 """What a neighbour rule is worth on n nodes, and rules that come from files.
 
-Mixing is judged by the Metropolis-Hastings matrix of the graph (Xiao & Boyd, "Fast linear iterations
-for distributed averaging", 2004; the weights below are their "max-degree of the two ends" rule):
+Mixing is judged by the Metropolis-Hastings matrix of the graph (the Metropolis weights of Xiao,
+Boyd & Lall, "A scheme for robust distributed sensor fusion", IPSN 2005):
 
     W_ij = 1 / (1 + max(d_i, d_j))  for neighbours,    W_ii = 1 - sum_j W_ij,    0 elsewhere
 
 It is symmetric and doubly stochastic, so x(t+1) = W x(t) keeps the mean, and the squared consensus
 distance shrinks by λ2² a step in the end, λ2 being the second largest eigenvalue by modulus.
 
-Rule of the file: analysis only. A running node needs `neighbours` and nothing of this module, but to
-read its topology file; networkx is imported where it is used, so nobody else pays for it.
+Rule of the file: analysis only. A running node needs `neighbours`, and nothing of this module but
+the reading of its topology file; networkx is imported where it is used, so nobody else pays for it.
 """
 
 from __future__ import annotations
@@ -180,10 +180,10 @@ def _from_table(table: Mapping[str, Any]) -> Rule:
         _reject_unknown(values, ["edges"])
         if not isinstance(values["edges"], list):
             raise ConfigError(f"'edges' is {values['edges']!r}, expected a list of pairs")
-        pairs = values["edges"]
-        if not all(isinstance(pair, list) for pair in pairs):
-            raise ConfigError('\'edges\' must hold pairs only, as in [["a", "b"], ["b", "c"]]')
-        return edges(pairs)
+        for pair in values["edges"]:
+            if not isinstance(pair, list):
+                raise ConfigError(f'\'edges\' holds {pair!r}, expected pairs such as ["a", "b"]')
+        return edges(values["edges"])
     name = values["rule"]
     if not isinstance(name, str):
         raise ConfigError(f"'rule' is {name!r}, expected a name such as \"ring\"")

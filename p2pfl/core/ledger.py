@@ -27,6 +27,7 @@ class Pending:
     Attributes:
         own_steps: our local steps when it left, to measure how much we moved meanwhile.
         lineage: which lineage of weights it spoke for; a flow for a replaced one means nothing.
+        weight: share of our model set aside for it.
         unresolved: no answer came in time; RESOLVE asks.
     """
 
@@ -35,6 +36,7 @@ class Pending:
     started: float
     own_steps: int
     lineage: int
+    weight: float
     unresolved: bool = False
     attempts: int = 0
     next_attempt: float = 0.0
@@ -62,11 +64,13 @@ class Outbox:
         for by_seq in self._open.values():
             yield from by_seq.values()
 
-    def open(self, peer: str, own_steps: int, lineage: int, now: float) -> Pending:
+    def open(
+        self, peer: str, own_steps: int, lineage: int, weight: float, now: float
+    ) -> Pending:
         """Number a new exchange with `peer`; at the limit the oldest unresolved one is given up."""
         if len(self) >= self._limit:
             self.close(min(self, key=lambda p: (not p.unresolved, p.started)))
-        pending = Pending(peer, self._next_seq, now, own_steps, lineage)
+        pending = Pending(peer, self._next_seq, now, own_steps, lineage, weight)
         self._next_seq += 1
         self._open.setdefault(peer, {})[pending.seq] = pending
         return pending

@@ -84,6 +84,8 @@ class Exchange:
         cycle_steps: the sender's K, to count its steps in cycles.
         residence_s: how long the snapshot rested before it left.
         lag_cycles: own cycles the sender expects to take before it applies the answer.
+        weight: share of its model the sender has set aside for this exchange; the mixing weight
+            is at most that.
     """
 
     seq: int
@@ -92,6 +94,7 @@ class Exchange:
     cycle_steps: int
     residence_s: float
     lag_cycles: float
+    weight: float
     payload: Encoded
 
 
@@ -215,7 +218,7 @@ class Packet:
     rumours: tuple[Rumour, ...] = field(default=())
 
 
-def payload_of(body: Body) -> Encoded | None:
+def payload_of(body: Body | None) -> Encoded | None:
     """The encoded vector that travels behind the header, if this body has one."""
     return getattr(body, "payload", None)
 

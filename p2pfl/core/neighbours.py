@@ -113,7 +113,10 @@ class Rule:
             raise ValueError(f"'{me}' is not among the {len(members)} members")
         if self.links:
             return _listed(me, members, self.links, names)
-        near = set(RULES[self.name].links(place, members, self.parameter))
+        links = RULES[self.name].links
+        if links is _full:
+            return members[:place] + members[place + 1 :]
+        near = set(links(place, members, self.parameter))
         near.discard(place)
         return tuple([members[i] for i in sorted(near)])
 
@@ -162,8 +165,8 @@ def parametrised(name: str, number: int | None, where: str) -> Rule:
 
 def known() -> list[str]:
     """How every rule is written, for help texts."""
-    letters = {name: f"{name}-{kind.parameter}" for name, kind in RULES.items() if kind.parameter}
-    return [*(letters.get(name, name) for name in sorted(RULES)), f"{EDGES}A--B,B--C"]
+    names = (f"{n}-{k.parameter.upper()}" if k.parameter else n for n, k in RULES.items())
+    return [*sorted(names), f"{EDGES}A--B,B--C"]
 
 
 def edges(pairs: Iterable[Sequence[str]]) -> Rule:

@@ -155,6 +155,7 @@ _BODIES: dict[str, tuple[type[Any], dict[str, Check]]] = {
             "cycle_steps": _count,
             "residence_s": _real,
             "lag_cycles": _real,
+            "weight": _real,
         },
     ),
     "resolve": (Resolve, {"seq": _count}),

@@ -261,9 +261,11 @@ def read(path: Path, *, training: bool = True) -> Checkpoint:
             digest = blake2b(header, digest_size=16)
             weights = _vector(file, layout.size, digest)
             for name, size in flats.items():
-                vector = _vector(file, size, digest)
                 if training:
-                    vectors[name] = vector
+                    vectors[name] = _vector(file, size, digest)
+                else:
+                    for at in pieces(size):
+                        _vector(file, at.stop - at.start, digest)
         if digest.hexdigest() != about.get("blake2b"):
             raise ValueError(f"its checksum is {digest.hexdigest()}, not {about.get('blake2b')}")
         if about.get("format") != FORMAT:

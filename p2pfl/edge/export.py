@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from p2pfl.core.weights import read_only
-from p2pfl.edge.checkpoint import METADATA, Checkpoint, newest, write
+from p2pfl.edge.checkpoint import METADATA, NEWEST, PREVIOUS, Checkpoint, newest, write
 from p2pfl.edge.identity import replacement
 from p2pfl.errors import ConfigError
 
@@ -45,6 +45,8 @@ def export(state_dir: Path, out: Path, *, overwrite: bool = False) -> Checkpoint
         if out.is_dir() or (out.exists() and not overwrite):
             fix = "give another name" if out.is_dir() else "give another name, or --overwrite"
             raise ConfigError(f"{out} exists; {fix}")
+        if out.resolve() in ((state_dir / name).resolve() for name in (NEWEST, PREVIOUS)):
+            raise ConfigError(f"{out} is one of the node's own checkpoints; give another name")
         if not out.parent.is_dir():
             raise ConfigError(f"there is no directory {out.parent} to write {out.name} to; make it")
         if not state_dir.is_dir():

@@ -42,14 +42,12 @@ NAME_BYTES_MAX = 200
 
 _FIXES = {
     errno.ENOTDIR: "it, or a directory above it, is a file; give another with --state-dir",
-    errno.EEXIST: "it is a file; give another with --state-dir",
     errno.EACCES: "no permission; change its owner, or give another with --state-dir",
     errno.EPERM: "no permission; change its owner, or give another with --state-dir",
     errno.EROFS: "its file system is read-only; give another with --state-dir",
     errno.ENOSPC: "its disk is full; free some space",
     errno.EDQUOT: "its disk quota is used up; free some space",
     errno.ENOLCK: "its file system knows no locks; give a local one with --state-dir",
-    errno.EOPNOTSUPP: "its file system knows no locks; give a local one with --state-dir",
 }
 
 
@@ -101,7 +99,9 @@ class StateDir:
         try:
             # looked at before anything is touched: a foreign directory keeps even its lock file
             _owned(_identity(path / IDENTITY), path, run, layout)
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync_directory(path.parent)
             lock = _locked(path)
             try:
                 known = _owned(_identity(path / IDENTITY), path, run, layout)

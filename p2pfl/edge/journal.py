@@ -27,7 +27,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -43,7 +42,13 @@ E = TypeVar("E", bound=Event)
 
 SCHEMA = 1
 WAL_BYTES = 4 * 2**20  # the write-ahead log is cut back to this after a burst
+DAMAGED_MAX = 9  # damaged files that are kept; from then on the last is replaced
 
+# what a full disk, a lock or a missing directory say; the file is not at fault and is kept
+_PASSING = frozenset(
+    getattr(sqlite3, f"SQLITE_{name}")
+    for name in ("BUSY", "CANTOPEN", "FULL", "IOERR", "LOCKED", "PERM", "PROTOCOL", "READONLY")
+)
 _INT_MAX = 2**63 - 1
 _SQL = {float: "REAL", int: "INTEGER", bool: "INTEGER"}
 
@@ -133,8 +138,7 @@ class SqliteJournal:
                 try:
                     self._write(lost)
                 except sqlite3.DatabaseError as error:
-                    # its subclasses are a full disk, a lock and the like: the file is not at fault
-                    if type(error) is not sqlite3.DatabaseError:
+                    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
                         raise
                     self._set_aside(error)
                     self._write(lost)
@@ -181,8 +185,9 @@ class SqliteJournal:
     def _set_aside(self, error: Exception) -> None:
         self._disconnect()
         self._checked = False
-        asides = (self.path.with_stem(f"{self.path.stem}.damaged-{n}") for n in count(1))
-        aside = next(path for path in asides if not path.exists())
+        numbers = range(1, DAMAGED_MAX + 1)
+        asides = [self.path.with_stem(f"{self.path.stem}.damaged-{n}") for n in numbers]
+        aside = next((path for path in asides if not path.exists()), asides[-1])
         # the log before the file: a log that outlived its file would be played into the new one
         for suffix in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
@@ -211,26 +216,25 @@ def read(path: Path, table: str, *, after: int = 0) -> list[dict[str, Any]]:
         ConfigError: there is no such table.
         StateError: the file is missing or cannot be read.
     """
-    kind = next((known for known in TABLES.values() if known.name == table), None)
-    if kind is None:
-        names = ", ".join(sorted(known.name for known in TABLES.values()))
-        raise ConfigError(f"a journal has no table '{table}'; it has {names}")
+    kinds = {kind.name: kind for kind in TABLES.values()}
+    if table not in kinds:
+        raise ConfigError(f"a journal has no table '{table}'; it has {', '.join(sorted(kinds))}")
     if not path.is_file():
         raise StateError(f"there is no journal {path}; give the state directory of a node")
     try:
         uri = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as db:
-            db.row_factory = sqlite3.Row
-            present = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+                return []
             query = f"SELECT * FROM {table} WHERE id > ? ORDER BY id"  # noqa: S608 (checked above)
-            rows = db.execute(query, (after,)).fetchall() if present else []
+            cursor = db.execute(query, (after,))
+            columns = [column[0] for column in cursor.description]
+            rows = cursor.fetchall()
     except sqlite3.Error as error:
         raise StateError(f"journal {path} cannot be read: {error}") from error
-    return [
-        {"id": row["id"], "wall": row["wall"]}
-        | {n: _loaded(h, row[n]) for n, h in kind.hints.items() if n in row.keys()}  # noqa: SIM118
-        for row in rows
-    ]
+    hints = {"id": int, "wall": float, **kinds[table].hints}
+    known = [(at, name, hints[name]) for at, name in enumerate(columns) if name in hints]
+    return [{name: _loaded(hint, row[at]) for at, name, hint in known} for row in rows]
 
 
 def events(path: Path, kind: type[E], *, after: int = 0) -> list[E]:
@@ -246,14 +250,13 @@ def _opened(path: Path, *, check: bool) -> sqlite3.Connection:
     """A connection to a journal, made if there is none; `check` reads all of it.
 
     Raises:
-        sqlite3.DatabaseError: exactly this, no subclass: the file is damaged or no journal.
-        sqlite3.Error: it cannot be opened now.
+        sqlite3.DatabaseError: it is damaged or no journal, or cannot be opened now (`_PASSING`).
     """
     db = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
     try:
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone() if check else ("ok",)
         if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
+            raise sqlite3.DatabaseError(verdict.splitlines()[-1])
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version != SCHEMA and (version or tables):
@@ -264,23 +267,16 @@ def _opened(path: Path, *, check: bool) -> sqlite3.Connection:
         with db:
             db.execute("BEGIN IMMEDIATE")
             for table in TABLES.values():
-                _prepare(db, table)
+                db.execute(f"CREATE TABLE IF NOT EXISTS {table.name} (id INTEGER PRIMARY KEY)")
+                present = {row[1] for row in db.execute(f"PRAGMA table_info({table.name})")}
+                for name, kind in table.columns.items():
+                    if name not in present:
+                        db.execute(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}")
             db.execute(f"PRAGMA user_version = {SCHEMA}")
     except BaseException:
         db.close()
         raise
     return db
-
-
-def _prepare(db: sqlite3.Connection, table: _Table) -> None:
-    columns = [f"{name} {kind}" for name, kind in table.columns.items()]
-    db.execute(
-        f"CREATE TABLE IF NOT EXISTS {table.name} (id INTEGER PRIMARY KEY, {', '.join(columns)})"
-    )
-    present = {row[1] for row in db.execute(f"PRAGMA table_info({table.name})")}
-    for column in columns:
-        if column.split()[0] not in present:
-            db.execute(f"ALTER TABLE {table.name} ADD COLUMN {column}")
 
 
 def _stored(value: Any) -> Any:

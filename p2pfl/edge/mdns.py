@@ -50,11 +50,11 @@ ASKING_S = 0.25
 REQUEST_MS = 500
 REQUESTS_PER_POLL = 4
 UNRESOLVED_MAX = 64
-ADDRESSES_MAX = 16
+ADDRESSES_MAX = 8
 _LABEL_BYTES = 63
 
-_NODE = re.compile(r"[A-Za-z0-9_-]{1,57}")
-_LAYOUT = re.compile(r"[A-Za-z0-9]{1,64}")
+_NODE = re.compile(r"[0-9a-f]{8,57}")
+_LAYOUT = re.compile(r"[0-9a-f]{8,64}")
 _VERSION = re.compile(r"[A-Za-z0-9.]{1,16}")
 _LABEL_UNSAFE = re.compile(r"[^A-Za-z0-9 _-]+")
 _TEXT_CHARS, _TEXT_BYTES = 64, 250
@@ -65,7 +65,7 @@ class Announcement:
     """What a node says of itself.
 
     Attributes:
-        node: its id: up to 57 letters, digits, `-` and `_`, so that `p2pfl-<id>` is a host name.
+        node: its id: 8 to 57 hex digits, so that `p2pfl-<id>` is a host name of at most 63.
         name: a label for people; two nodes may have the same.
         run: name of its run.
         layout: digest of its model's layout.
@@ -406,16 +406,22 @@ def _served(address: str) -> tuple[str, int]:
 
 def _is_text(text: str) -> bool:
     """Short, and nothing in it that could play tricks on a terminal."""
-    is_short = 0 < len(text) <= _TEXT_CHARS and len(text.encode()) <= _TEXT_BYTES
-    return is_short and text.isprintable()
+    is_short = 0 < len(text) <= _TEXT_CHARS
+    # Only printable text is sure to have an encoding: a lone surrogate has none.
+    return is_short and text.isprintable() and len(text.encode()) <= _TEXT_BYTES
 
 
 def _pairs(txt: bytes) -> dict[str, bytes]:
-    """Split a TXT record; the first of equal keys counts (RFC 6763 section 6.4)."""
+    """Split a TXT record; the first of equal keys counts (RFC 6763 section 6.4).
+
+    A record that is cut short says nothing, half a value would pass for a whole one.
+    """
     pairs: dict[str, bytes] = {}
     at = 0
     while at < len(txt):
         end = at + 1 + txt[at]
+        if end > len(txt):
+            return {}
         key, _, value = txt[at + 1 : end].partition(b"=")
         pairs.setdefault(key.decode("ascii", "replace").lower(), value)
         at = end

@@ -14,7 +14,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Discovery, Sighting
@@ -39,11 +39,11 @@ def parse(text: str) -> tuple[str, int]:
     if bare.startswith("[") and "]" in bare:
         host, _, digits = bare[1:].partition("]")
         colon, digits = digits[:1], digits[1:]
-        if not _is_ipv6(host):
+        if not _is_address(host, IPv6Address):
             raise ConfigError(f"peer '{text}': '{host}' is not an IPv6 address")
-    elif _is_ipv6(bare) or ":" in host:
+    elif _is_address(bare, IPv6Address) or ":" in host:
         raise ConfigError(f"peer '{text}': write an IPv6 address in brackets, as in [fd00::5]:4000")
-    elif colon and not _HOST.fullmatch(host):
+    elif colon and not _is_host(host):
         raise ConfigError(f"peer '{text}': '{host}' is not a host name or address")
     if colon != ":":
         raise ConfigError(f"peer '{text}': no port, expected HOST:PORT as in 192.168.1.5:4000")
@@ -118,9 +118,16 @@ async def _pump(source: Discovery, news: asyncio.Queue[Sighting]) -> None:
             await events.aclose()
 
 
-def _is_ipv6(text: str) -> bool:
+def _is_host(text: str) -> bool:
+    """A host name or an IPv4 address: names whose last label is a number do not exist."""
+    if text.rpartition(".")[2].isdigit():
+        return _is_address(text, IPv4Address)
+    return _HOST.fullmatch(text) is not None
+
+
+def _is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
     try:
-        IPv6Address(text)
+        kind(text)
     except AddressValueError:
         return False
     return True

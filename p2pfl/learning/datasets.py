@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from p2pfl.learning.checks import Arrays, checked_data
 
 TEST_SHARE = 0.2
 SPLIT_SEED = 0
+
+_WRITE_IT = "write it with numpy.savez(path, x=..., y=...)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +103,27 @@ def load_npz(path: str | Path, x: str = "x", y: str = "y") -> Arrays:
     """
     path = Path(path)
     try:
-        file = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            return _read_npz(file, str(path), x, y)
     except FileNotFoundError:
-        raise TaskError(
-            f"{path}: no such file; write it with numpy.savez(path, x=..., y=...)"
-        ) from None
+        raise TaskError(f"{path}: no such file; {_WRITE_IT}") from None
     except OSError as error:
         raise TaskError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _read_npz(file: BinaryIO, path: str, x: str, y: str) -> Arrays:
+    try:
+        arrays = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile):
-        file = None
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise TaskError(f"{path}: not an .npz file; write it with numpy.savez(path, x=..., y=...)")
-    with file:
+        arrays = None
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise TaskError(f"{path}: not an .npz file; {_WRITE_IT}")
+    with arrays:
         for name in (x, y):
-            if name not in file.files:
-                raise TaskError(f"{path}: has no array '{name}', it has {', '.join(file.files)}")
+            if name not in arrays.files:
+                raise TaskError(f"{path}: has no array '{name}', it has {', '.join(arrays.files)}")
         try:
-            return checked_data(file[x], file[y], str(path), (x, y))
+            return checked_data(arrays[x], arrays[y], path, (x, y))
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise TaskError(f"{path}: an array cannot be read: {error}") from None
 

@@ -56,7 +56,7 @@ def dirichlet(y: Labels, count: int, alpha: float, rng: np.random.Generator) -> 
         y: (n,) integer classes.
         count: number of shards, >= 1.
         alpha: concentration, > 0.
-        rng: source of mixes and order.
+        rng: of mixes and order.
 
     Raises:
         TaskError: `y` is not one class per sample.
@@ -221,24 +221,30 @@ class Shard:
         if self.seed < 0:
             raise ConfigError(f"seed of shard {self} is {self.seed}, must be >= 0")
 
-    @classmethod
-    def parse(cls, text: str, partition: Partition | None = None, seed: int = 0) -> Shard:
-        """Read the `3/20` of the command line.
-
-        Raises:
-            ConfigError: it is not of that form, or out of range.
-        """
-        index, slash, count = text.strip().partition("/")
-        if not (slash and index.isdecimal() and count.isdecimal()):
-            raise ConfigError(f"shard '{text}' is not of the form 3/20")
-        return cls(int(index) - 1, int(count), partition or Partition(), seed)
-
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"
 
 
+def parse_shard(text: str, partition: Partition | str = "iid", seed: int = 0) -> Shard:
+    """Read the `3/20` of the command line: part 3 of 20, counted from 1.
+
+    Args:
+        text: what was written.
+        partition: the rule, or its text as `parse_partition` reads it.
+        seed: of the split, the same at every node.
+
+    Raises:
+        ConfigError: text or partition cannot be read, or a value is out of bounds.
+    """
+    index, slash, count = text.strip().partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise ConfigError(f"shard '{text}' is not of the form 3/20")
+    rule = parse_partition(partition) if isinstance(partition, str) else partition
+    return Shard(int(index) - 1, int(count), rule, seed)
+
+
 def shards(y: Labels, count: int, partition: Partition, seed: int) -> list[Indices]:
-    """All shards, each sorted: disjoint, together `range(n)`, none below the minimum.
+    """All shards, each sorted: disjoint, together all of `range(n)`, none below the minimum.
 
     Args:
         y: (n, ...) labels or targets, n >= count x partition.minimum.
@@ -299,7 +305,4 @@ def _classes(y: Labels, rule: str) -> list[Indices]:
 
 
 def _shuffled(hands: list[list[Indices]], rng: np.random.Generator) -> list[Indices]:
-    return [rng.permutation(np.concatenate(hand)) if hand else _EMPTY for hand in hands]
-
-
-_EMPTY: Indices = np.empty(0, np.intp)
+    return [rng.permutation(np.concatenate(hand)) for hand in hands]

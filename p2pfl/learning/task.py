@@ -106,12 +106,18 @@ def _perceptron(*widths: int) -> Callable[[], Any]:
     return model
 
 
-def _built_in(name: str, data: Callable[[], datasets.DataSet], model: Callable[[], Any]) -> Task:
+def _built_in(
+    name: str,
+    data: Callable[[], datasets.DataSet],
+    model: Callable[[], Any],
+    learning_rate: float = 0.1,
+) -> Task:
     return Task(
         name=name,
         model=model,
         train_data=lambda: data().train,
         test_data=lambda: data().test,
+        learning_rate=learning_rate,
     )
 
 
@@ -121,7 +127,7 @@ BUILT_IN: dict[str, Task] = {
         _built_in("digits", datasets.digits, _perceptron(64, 32, 10)),
         _built_in("digits-numpy", datasets.digits, lambda: MLP(64, 32, 10)),
         _built_in("mnist5k", datasets.mnist5k, _perceptron(784, 128, 10)),
-        _built_in("breast-cancer", datasets.breast_cancer, lambda: SoftmaxRegression(30, 2)),
+        _built_in("breast-cancer", datasets.breast_cancer, lambda: SoftmaxRegression(30, 2), 0.02),
     )
 }
 

@@ -37,6 +37,7 @@ from p2pfl.node.vitals import Vitals
 from p2pfl.ports import Answered, Forward, Reply
 
 _BUSY_RETRY_S = 0.5
+_CROSSED_RETRY_S = 0.05
 
 
 class Answering:
@@ -78,6 +79,8 @@ class Answering:
         if payload.size != vitals.layout.size:
             detail = f"model has {payload.size} values, expected {vitals.layout.size}"
             return Refused(Reason.SHAPE, detail)
+        if isinstance(packet.body, Exchange) and state.most_weight() == 0:
+            return Busy(_CROSSED_RETRY_S)
         if vitals.leaving or not state.inbox.has_room(payload.nbytes):
             return Busy(_BUSY_RETRY_S)
         return None

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from p2pfl.core.compression import Bytes
-from p2pfl.core.gossip import Mixed, smoothed
+from p2pfl.core.gossip import Mixed
 from p2pfl.core.ledger import Pending
 from p2pfl.core.membership import Ask
 from p2pfl.core.messages import (
@@ -49,7 +49,9 @@ class Spawn(Protocol):
         ...
 
 
-_PATIENCE_MIN_S = 1.0
+_PATIENCE_MIN_S = 0.2
+_FIRST_PATIENCE_S = 2.0
+_FIRST_RATE_BYTES_PER_S = 1e6
 _MEETING_TIMEOUT_S = 2.0
 _MEETING_TRIES = 5
 _MEETING_PAUSE_MAX_S = 30.0
@@ -88,12 +90,22 @@ class Asking:
     # --- exchanges ------------------------------------------------------------------------------
 
     def start_exchanges(self) -> None:
-        """After a cycle: as many exchanges as configured, never more in flight than bounded."""
-        for peer in self.pick(self._vitals.config.gossip.exchanges_per_cycle):
-            if not self._vitals.state.can_ask():
+        """After a cycle: begin a chain of exchanges, if our shares allow one."""
+        self._spawn(self._chain(), name="exchanges")
+
+    async def _chain(self) -> None:
+        """One exchange after the other, so that we can answer others meanwhile.
+
+        Who is busy costs a try. A chain that waits for a slow or dead peer does not hold up the
+        next cycle's.
+        """
+        wanted = self._vitals.config.gossip.exchanges_per_cycle
+        for _ in range(2 * wanted):
+            if wanted == 0 or not self._vitals.state.can_ask():
                 return
-            pending = self._vitals.state.open(peer, self._vitals.clock())
-            self._spawn(self._exchange(pending), name=f"exchange with {peer[:8]}")
+            for peer in self.pick(1):
+                pending = self._vitals.state.open(peer, self._vitals.clock())
+                wanted -= await self._exchange(pending)
 
     def neighbours(self) -> tuple[str, ...]:
         """The members our rule makes us talk to now."""
@@ -109,7 +121,8 @@ class Asking:
         count = min(count, len(free))
         return [free[i] for i in self._vitals.rng.choice(len(free), count, replace=False)]
 
-    async def _exchange(self, pending: Pending) -> None:
+    async def _exchange(self, pending: Pending) -> bool:
+        """One exchange from its question to its end; False if it came to nothing."""
         vitals, state, peer = self._vitals, self._vitals.state, pending.peer
         async with leased(vitals, vitals.config.gossip.codec) as snapshot:
             ask = state.ask(pending, snapshot, vitals.clock())
@@ -119,19 +132,21 @@ class Asking:
                 return np.empty(nbytes, np.uint8) if reused is None else reused.data
 
             reached = await self._ask_member(peer, ask, self._patience(peer, ask), room)
-            meter = state.meter(peer)
-            meter.exchange_s = smoothed(meter.exchange_s, reached.seconds)
             if reached.packet is None:
                 if reached.outcome == "unreachable":
                     state.outbox.close(pending)
                 else:
+                    state.meter(peer).whole.missed()
                     state.unanswered(pending, vitals.clock())
                 self._record(peer, Mixed(reached.outcome), ask, reached)
-                return
+                return False
             if isinstance(reached.body, Busy):
                 rest = min(reached.body.retry_after_s, _REST_MAX_S)
                 self._resting[peer] = vitals.clock() + rest
+            if payload_of(reached.body) is not None:
+                state.meter(peer).whole.came(reached.seconds)
             await self._settle(pending, ask, reached)
+            return not isinstance(reached.body, Busy | Refused)
 
     async def resolve(self, pending: Pending) -> None:
         """Ask what became of an exchange that was not answered in time."""
@@ -169,14 +184,15 @@ class Asking:
         )
 
     def _patience(self, peer: str, body: Body) -> float:
-        """How long to wait: four times the peer's mean, or the bound and what its size takes."""
-        limits, gossip = self._vitals.config.limits, self._vitals.config.gossip
+        """How long to wait for an answer, by what is usual."""
+        gossip, limits = self._vitals.config.gossip, self._vitals.config.limits
         payload = payload_of(body)
-        size = payload.data.nbytes if payload is not None else 0
+        size = payload.nbytes if payload is not None else 0
         longest = gossip.exchange_timeout_s + 2 * size / limits.body_min_bytes_per_s
-        meter = self._vitals.state.meter(peer)
-        mean = meter.exchange_s if size else meter.round_trip_s
-        return min(max(4 * mean, _PATIENCE_MIN_S), longest) if mean else longest
+        usual = self._vitals.state.patience_s(peer, whole=size > 0)
+        if usual == 0:
+            return min(_FIRST_PATIENCE_S + 2 * size / _FIRST_RATE_BYTES_PER_S, longest)
+        return min(max(usual, _PATIENCE_MIN_S), longest)
 
     # --- membership -----------------------------------------------------------------------------
 
@@ -309,8 +325,7 @@ class Asking:
             was_forwarded = isinstance(packet.body, Probe) and packet.body.target is not None
             vitals.heard(reply, () if was_forwarded else (address,))
             if payload_of(packet.body) is None and payload_of(reply.body) is None:
-                meter = vitals.state.meter(reply.sender)
-                meter.round_trip_s = smoothed(meter.round_trip_s, seconds)
+                vitals.state.meter(reply.sender).small.came(seconds)
             return Reached(reply, "answered", seconds)
         log.debug("%s: %s (%s)", address, outcome, detail)
         vitals.tally.against(expected or address, outcome)

@@ -144,7 +144,7 @@ class Vitals:
 
 
 def _payload_bytes(body: Body | None) -> int:
-    payload = payload_of(body) if body is not None else None
+    payload = payload_of(body)
     return payload.data.nbytes if payload is not None else 0
 
 

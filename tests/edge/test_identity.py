@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfl.core.weights import Entry, Layout
@@ -296,6 +296,7 @@ def test_the_default_path_is_below_the_users_state_directory(
     assert path.parts[-3:] == ("p2pfl", "digits", "kitchen pi.2")
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=64), st.text(min_size=1, max_size=64))
 def test_no_run_or_name_leaves_the_default_directory(run: str, name: str) -> None:
     root, path = default_path("r", "n").parent.parent, default_path(run, name)
@@ -308,6 +309,7 @@ def test_no_run_or_name_leaves_the_default_directory(run: str, name: str) -> Non
         assert len(part.encode()) <= NAME_BYTES_MAX
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=80), min_size=2, max_size=2, unique=True))
 def test_two_names_have_two_directories(names: list[str]) -> None:
     assert default_path("r", names[0]) != default_path("r", names[1])

@@ -30,6 +30,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from ipaddress import IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -123,7 +124,7 @@ class Lan:
 
     def address6(self, host: int) -> str:
         """The host's IPv6 address."""
-        return f"fd77:{self._number % 256:x}::{host + 1:x}"
+        return str(IPv6Address(f"fd77:{self._number % 256:x}::{host + 1:x}"))
 
     def command(self, host: int, argv: Sequence[str]) -> list[str]:
         """The same command line, run on the host; for `asyncio.create_subprocess_exec`."""

@@ -1,0 +1,42 @@
+# One command does everything: `make demo` shows it, `make test` proves it. Both set themselves up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test check format bench clean
+
+install: $(STAMP)  ## make .venv with everything in it
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "p2pfl needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@# torch first: its pinned version is a CPU build where the index has one
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+
+demo: install  ## six real nodes on this machine, with faults, in a minute
+	@$(BIN)/p2pfl demo $(ARGS)
+
+test: install  ## all tests
+	$(BIN)/pytest $(ARGS)
+
+check: install  ## format, lint, import rules, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: install  ## what `check` would complain about, where a tool can mend it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install  ## every figure of the README
+	@for script in exchange footprint straggler; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+clean:  ## remove everything that was made
+	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The same ports in memory and virtual time."""
