@@ -35,6 +35,7 @@ class Codec:
         encode: (values (n,) float32, rng, out (nbytes(n),) uint8) -> None.
         decode: (data (nbytes(n),) uint8, n) -> (n,) float32, a view of `data` where it can be.
         finite: (data) -> whether every value it decodes to is a number.
+        in_place: decoded values are the very bytes, so changing the ones changes the others.
     """
 
     block: int
@@ -42,6 +43,7 @@ class Codec:
     encode: Callable[[Vector, np.random.Generator, Bytes], None]
     decode: Callable[[Bytes, int], Vector]
     finite: Callable[[Bytes], bool]
+    in_place: bool = False
 
     def nbytes(self, size: int) -> int:
         """Exact number of bytes of `size` values."""
@@ -73,14 +75,9 @@ class Encoded:
         return CODECS[self.codec].decode(self.piece(at), at.stop - at.start)
 
 
-def blank(codec: str, size: int) -> Encoded:
-    """Room for `size` values in the words of `codec`, not yet written."""
-    return Encoded(codec, size, np.empty(CODECS[codec].nbytes(size), np.uint8))
-
-
 def encode(codec: str, vector: Vector, rng: np.random.Generator) -> Encoded:
     """Encode a whole vector: (d,) float32."""
-    encoded = blank(codec, vector.size)
+    encoded = Encoded(codec, vector.size, np.empty(CODECS[codec].nbytes(vector.size), np.uint8))
     CODECS[codec].encode(vector, rng, encoded.data)
     return encoded
 
@@ -137,7 +134,7 @@ def _finite_int8(data: Bytes) -> bool:
 
 
 CODECS: dict[str, Codec] = {
-    "float32": Codec(1, 4, _encode_float32, _decode_float32, _finite_float32),
+    "float32": Codec(1, 4, _encode_float32, _decode_float32, _finite_float32, in_place=True),
     "float16": Codec(1, 2, _encode_float16, _decode_float16, _finite_float16),
     "int8": Codec(INT8_BLOCK, _INT8.itemsize, _encode_int8, _decode_int8, _finite_int8),
 }

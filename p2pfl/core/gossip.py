@@ -11,10 +11,10 @@ Rules of the file:
 - A node without history never averages, it adopts. An adoption begins a new *lineage*: flows and
   deltas computed from replaced weights are dropped.
 - Shares add up to one. An ask sets a share q of our model aside until its end is known; answering
-  with weight c leaves 1 - c of what we had. With kappa, what is left of the model we last spoke for,
-  and Q, all that is set aside, every exchange must keep kappa (1 - c) >= Q. Then each model stays a
-  convex combination of (possibly old) models, which converges for any delay (Tsitsiklis, Bertsekas,
-  Athans, IEEE TAC 1986); without the bound, exchanges that cross each other diverge.
+  with weight c leaves 1 - c of what we had. With kappa, what is left of the model last spoken for,
+  and Q, all that is set aside, every exchange must keep kappa (1 - c) >= Q. Then each model stays
+  a convex combination of (possibly old) models, which converges for any delay (Tsitsiklis,
+  Bertsekas, Athans, IEEE TAC 1986); without the bound, exchanges that cross each other diverge.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from p2pfl.config import GossipConfig, LimitsConfig
-from p2pfl.core.compression import CODECS, Encoded, blank
+from p2pfl.core.buffers import Buffers
+from p2pfl.core.compression import CODECS, Encoded
 from p2pfl.core.ledger import Inbox, Outbox, Pending, kept_bytes
 from p2pfl.core.messages import (
     Adopt,
@@ -165,6 +166,7 @@ class GossipState:
         self.mixed_since_cycle = 0
         self.lineage = 0
         self.momentum = momentum
+        self.buffers = Buffers()
         self.outbox = Outbox(horizon_s=config.retry_horizon_s, limit=limits.pending)
         self.inbox = Inbox(
             horizon_s=config.retry_horizon_s,
@@ -186,12 +188,16 @@ class GossipState:
         with `release`. Encoded once per version: later callers share it."""
         known = self._snapshots.get(codec)
         if known is None or known.version != self._version:
-            encoded = blank(codec, self.x.size)
+            encoded = self._blank(codec)
             known = Snapshot(encoded, self._version, self.age, self.own_steps, now)
             known.work = self._encode(encoded)
             self._snapshots[codec] = known
         known.users += 1
         return known
+
+    def _blank(self, codec: str) -> Encoded:
+        size = self.x.size
+        return Encoded(codec, size, self.buffers.take(CODECS[codec].nbytes(size)))
 
     def _encode(self, encoded: Encoded) -> Iterator[None]:
         codec = CODECS[encoded.codec]
@@ -467,7 +473,7 @@ class GossipState:
         """Our weights for a newcomer, or an empty answer while we have no history either."""
         if self.age == 0:
             return Model(0, None), iter(())
-        encoded = blank(codec, self.x.size)
+        encoded = self._blank(codec)
         return Model(self.age, encoded), self._encode(encoded)
 
     def expire(self, now: float) -> list[Pending]:

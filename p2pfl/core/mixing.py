@@ -84,10 +84,12 @@ def flow_in(
     codec = CODECS[received.codec]
     for at in pieces(x.size):
         data, size = received.piece(at), at.stop - at.start
-        difference = codec.decode(data, size) - x[at]
-        difference *= np.float32(weight)
-        codec.encode(difference, rng, data)
         flow = codec.decode(data, size)
+        flow -= x[at]
+        flow *= np.float32(weight)
+        if not codec.in_place:
+            codec.encode(flow, rng, data)
+            flow = codec.decode(data, size)
         x[at] += flow
         norm.squared += float(np.dot(flow, flow))
         yield

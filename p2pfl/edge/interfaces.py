@@ -220,11 +220,13 @@ def best_first(addresses: Iterable[str], used: Sequence[Interface]) -> list[str]
     """Order a peer's addresses by how likely they are to work from here.
 
     On one of our networks before elsewhere, then IPv4 before IPv6. A loopback address is kept only
-    if there is no other (it is this device's), a link-local one only if its link is known.
+    if there is no other (it is this device's), a link-local IPv6 one only if its link is known,
+    and what is no host's address never.
     """
     networks = [address.network for interface in used for address in interface.addresses]
     parsed = [ip_address(text) for text in dict.fromkeys(addresses)]
-    kept = [a for a in parsed if not (a.is_link_local and a.version == 6 and not a.scope_id)]
+    kept = [a for a in parsed if not (a.is_multicast or a.is_unspecified)]
+    kept = [a for a in kept if not (a.is_link_local and a.version == 6 and not a.scope_id)]
     kept = [a for a in kept if not a.is_loopback] or kept
 
     def rank(address: IPv4Address | IPv6Address) -> tuple[bool, bool, int, int]:

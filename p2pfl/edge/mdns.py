@@ -182,7 +182,7 @@ class Mdns:
 
         Args:
             announcement: what to announce; None only listens.
-            address: where this node serves, asked for when it is announced. `0.0.0.0` announces
+            address: where this node serves, asked for whenever it is announced. `0.0.0.0` announces
                 the IPv4 addresses of the used interfaces, `::` those of both families, a specific
                 host only itself.
             interfaces: what `--interface` says: names or addresses; empty uses the default choice.
@@ -246,7 +246,11 @@ class Mdns:
             OSError, zeroconf.Error: the sockets cannot be used; nothing was announced.
         """
         voices = [voice for interface in self._used for voice in multicast_addresses(interface)]
-        responder = AsyncZeroconf(interfaces=voices)
+        try:
+            responder = AsyncZeroconf(interfaces=voices)
+        except RuntimeError as error:
+            # Its word for an address that vanished since it was listed.
+            raise OSError(str(error)) from error
         try:
             async with self._asking(responder):
                 await responder.zeroconf.async_wait_for_start()
@@ -401,7 +405,7 @@ def _audible(used: Iterable[Interface]) -> tuple[Interface, ...]:
 
 def _served(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+    return host.strip("[]").partition("%")[0], int(port)
 
 
 def _is_text(text: str) -> bool:

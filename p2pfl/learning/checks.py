@@ -50,10 +50,10 @@ def _place(error: BaseException, where: str, path: Path | None) -> str:
     if path is None:
         return where
     if isinstance(error, SyntaxError) and error.filename == str(path):
-        return f"{path}, line {error.lineno}"
+        return f"{path.name}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-    return f"{path}, line {lines[-1]}: {where}" if lines else f"{path}: {where}"
+    return f"{path.name}, line {lines[-1]}: {where}" if lines else f"{path.name}: {where}"
 
 
 def _reason(error: BaseException) -> str:

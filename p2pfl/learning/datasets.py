@@ -26,7 +26,9 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.checks import Arrays, checked_data
 
 TEST_SHARE = 0.2
-SPLIT_SEED = 0
+SPLIT_SEED = 2
+"""A split of usual difficulty for the digits: the numpy MLP, on all training data for 3000 steps,
+finds 0.972 of the test part, its mean over the splits 0 .. 7 (which range from 0.960 to 0.986)."""
 
 _WRITE_IT = "write it with numpy.savez(path, x=..., y=...)"
 

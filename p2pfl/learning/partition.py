@@ -67,9 +67,8 @@ def dirichlet(y: Labels, count: int, alpha: float, rng: np.random.Generator) -> 
     # a class in which nobody has any weight (tiny alpha underflows) is shared by all alike
     shares = np.where(total > 0, mixes / np.where(total > 0, total, 1), 1 / count)
     hands: list[list[Indices]] = [[] for _ in range(count)]
-    for column, members in enumerate(classes):
-        cuts = np.rint(np.cumsum(shares[:, column])[:-1] * len(members)).astype(np.intp)
-        for hand, part in zip(hands, np.split(rng.permutation(members), cuts), strict=True):
+    for share, members in zip(shares.T, classes, strict=True):
+        for hand, part in zip(hands, _cut(rng.permutation(members), share), strict=True):
             hand.append(part)
     return _shuffled(hands, rng)
 
@@ -100,24 +99,16 @@ def classes_per_node(y: Labels, count: int, k: float, rng: np.random.Generator) 
             holders[column].append(node)
     hands: list[list[Indices]] = [[] for _ in range(count)]
     for members, nodes in zip(classes, holders, strict=True):
-        parts = np.array_split(rng.permutation(members), len(nodes))
-        for node, part in zip(nodes, parts, strict=True):
+        for node, part in zip(
+            nodes, np.array_split(rng.permutation(members), len(nodes)), strict=True
+        ):
             hands[node].append(part)
     return _shuffled(hands, rng)
 
 
 def quantity_skew(y: Labels, count: int, alpha: float, rng: np.random.Generator) -> list[Indices]:
-    """Sizes n p with p ~ Dirichlet(alpha) over the nodes; every shard is a random sample.
-
-    Args:
-        y: (n, ...) labels or targets; only n matters.
-        count: number of shards, >= 1.
-        alpha: concentration, > 0.
-        rng: source of sizes and order.
-    """
-    share = rng.dirichlet(np.full(count, alpha))
-    cuts = np.rint(np.cumsum(share)[:-1] * len(y)).astype(np.intp)
-    return np.split(rng.permutation(len(y)), cuts)
+    """Sizes n p with p ~ Dirichlet(alpha), alpha > 0; every shard is a random sample, as in `iid`."""
+    return _cut(rng.permutation(len(y)), rng.dirichlet(np.full(count, alpha)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +170,7 @@ class Partition:
 
 
 def parse_partition(text: str) -> Partition:
-    """Read `RULE`, `RULE:PARAMETER`, either with `:min=SAMPLES`, as in `dirichlet:0.1:min=5`.
+    """Read `RULE` or `RULE:PARAMETER`, either with `:min=SAMPLES`, as in `dirichlet:0.1:min=5`.
 
     Raises:
         ConfigError: it cannot be read, or a value is out of bounds.
@@ -302,6 +293,10 @@ def _classes(y: Labels, rule: str) -> list[Indices]:
         )
     _, classes, sizes = np.unique(y, return_inverse=True, return_counts=True)
     return np.split(np.argsort(classes, kind="stable"), np.cumsum(sizes)[:-1])
+
+
+def _cut(order: Indices, shares: NDArray[np.float64]) -> list[Indices]:
+    return np.split(order, np.rint(np.cumsum(shares)[:-1] * len(order)).astype(np.intp))
 
 
 def _shuffled(hands: list[list[Indices]], rng: np.random.Generator) -> list[Indices]:

@@ -164,7 +164,7 @@ def _load(path: Path) -> Task:
         sys.path.append(folder)  # the user's file may import its neighbours, as a script can
     sys.modules[name] = module  # dataclasses look their module up there
     try:
-        with calling("on import", path):
+        with calling("running the file", path):
             spec.loader.exec_module(module)
     except TaskError:
         del sys.modules[name]
@@ -289,8 +289,7 @@ def _torch_learner(
             threads=threads,
             module=module,
         )
-    x = train[0]
-    with calling(f"model and loss on x of shape {x.shape} {x.dtype}", task.path):
+    with calling(f"model and loss on x of shape {train[0].shape} {train[0].dtype}", task.path):
         learner.try_out()
     return learner
 

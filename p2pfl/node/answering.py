@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from p2pfl.core.compression import Bytes
 from p2pfl.core.gossip import Mixed
 from p2pfl.core.messages import (
@@ -88,10 +86,11 @@ class Answering:
     @contextmanager
     def room(self, nbytes: int) -> Iterator[Bytes]:
         """A buffer for an admitted payload; it counts as arriving until the context is left."""
-        inbox = self._vitals.state.inbox
+        state = self._vitals.state
+        inbox = state.inbox
         inbox.arriving_bytes += nbytes
         try:
-            yield np.empty(nbytes, np.uint8)
+            yield state.buffers.take(nbytes)
         finally:
             inbox.arriving_bytes -= nbytes
 

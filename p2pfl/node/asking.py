@@ -12,8 +12,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from p2pfl.core.compression import Bytes
 from p2pfl.core.gossip import Mixed
 from p2pfl.core.ledger import Pending
@@ -104,8 +102,7 @@ class Asking:
             if wanted == 0 or not self._vitals.state.can_ask():
                 return
             for peer in self.pick(1):
-                pending = self._vitals.state.open(peer, self._vitals.clock())
-                wanted -= await self._exchange(pending)
+                wanted -= await self.exchange(peer)
 
     def neighbours(self) -> tuple[str, ...]:
         """The members our rule makes us talk to now."""
@@ -121,15 +118,19 @@ class Asking:
         count = min(count, len(free))
         return [free[i] for i in self._vitals.rng.choice(len(free), count, replace=False)]
 
-    async def _exchange(self, pending: Pending) -> bool:
-        """One exchange from its question to its end; False if it came to nothing."""
-        vitals, state, peer = self._vitals, self._vitals.state, pending.peer
+    async def exchange(self, peer: str) -> bool:
+        """One exchange from its question to its end; False if it came to nothing.
+
+        The caller has checked that our shares allow one (`GossipState.can_ask`).
+        """
+        vitals, state = self._vitals, self._vitals.state
+        pending = state.open(peer, vitals.clock())
         async with leased(vitals, vitals.config.gossip.codec) as snapshot:
             ask = state.ask(pending, snapshot, vitals.clock())
 
             def room(nbytes: int) -> Bytes:
                 reused = state.take_over(snapshot, nbytes)
-                return np.empty(nbytes, np.uint8) if reused is None else reused.data
+                return state.buffers.take(nbytes) if reused is None else reused.data
 
             reached = await self._ask_member(peer, ask, self._patience(peer, ask), room)
             if reached.packet is None:

@@ -100,9 +100,9 @@ class Node:
             cycles=saved.cycles,
         )
         self._tasks: asyncio.TaskGroup | None = None
-        self._asking = Asking(self.vitals, self._spawn)
+        self.asking = Asking(self.vitals, self._spawn)
         self._answering = Answering(self.vitals)
-        self._training = Training(self.vitals, learner, run, self._asking.start_exchanges)
+        self._training = Training(self.vitals, learner, run, self.asking.start_exchanges)
         self._discovery = discovery
         self._store = store
         self._run = run
@@ -161,7 +161,7 @@ class Node:
             if other is not None:
                 vitals.keep_out(sighting.addresses[0], other)
             else:
-                self._spawn(self._asking.meet(sighting), name=f"meet {sighting.addresses[0]}")
+                self._spawn(self.asking.meet(sighting), name=f"meet {sighting.addresses[0]}")
 
     async def _upkeep(self) -> None:
         """Probes that are due, exchanges whose end is not known, memory past its horizon."""
@@ -169,12 +169,12 @@ class Node:
         while True:
             now = vitals.clock()
             for ask in vitals.members.tick(now):
-                self._spawn(self._asking.probe(ask), name=f"probe {ask.target[:8]}")
+                self._spawn(self.asking.probe(ask), name=f"probe {ask.target[:8]}")
             vitals.note(vitals.members.changes())
             alive = vitals.members.live()
             for pending in vitals.state.outbox.overdue(now):
                 if pending.peer in alive:
-                    self._spawn(self._asking.resolve(pending), name=f"resolve {pending.seq}")
+                    self._spawn(self.asking.resolve(pending), name=f"resolve {pending.seq}")
             for pending in vitals.state.expire(now):
                 vitals.fault("unresolved", f"exchange {pending.seq} with {pending.peer[:8]}")
             await asyncio.sleep(_UPKEEP_S)
@@ -215,11 +215,11 @@ class Node:
             async with asyncio.timeout(_SETTLING_S), asyncio.TaskGroup() as tasks:
                 for pending in list(vitals.state.outbox):
                     vitals.state.unanswered(pending, vitals.clock())
-                    tasks.create_task(self._asking.resolve(pending))
+                    tasks.create_task(self.asking.resolve(pending))
         if self._store is not None:
             await self._save(self._store)
         goodbye = vitals.members.leave()
         async with asyncio.TaskGroup() as tasks:
-            for peer in self._asking.pick(_GOODBYES):
-                tasks.create_task(self._asking.say_goodbye(peer, goodbye))
+            for peer in self.asking.pick(_GOODBYES):
+                tasks.create_task(self.asking.say_goodbye(peer, goodbye))
         vitals.journal.record(events.Stopped(vitals.clock(), reason))

@@ -21,13 +21,14 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 
 from p2pfl.edge.identity import JOURNAL
 from p2pfl.edge.mdns import Mdns
 from p2pfl.errors import ConfigError, NetworkError
+from p2pfl.ports import Discovery
 from p2pfl.scenario.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -139,10 +140,10 @@ class NodeProcess:
         self.condition = Condition.RUNNING
 
     def terminate(self) -> None:
-        """SIGTERM, frozen or not: it finishes, saves, and says goodbye; a dead one is left alone."""
+        """SIGTERM, frozen or not: it finishes, saves and says goodbye; a dead one is left alone."""
         if self._process is not None and self.condition.is_alive:
-            self._process.send_signal(signal.SIGTERM)
             self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(signal.SIGTERM)
             self.condition = Condition.STOPPED
 
     def has_died(self) -> bool:
@@ -154,7 +155,7 @@ class NodeProcess:
 
     async def ended(self) -> None:
         """Wait until its process is gone and reaped."""
-        while self._process is not None and self._process.poll() is None:
+        while self._process is not None and self._process.poll() is None:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
 
     def destroy(self) -> None:
@@ -192,7 +193,7 @@ class Swarm:
         run: str,
         task: str,
         options: Iterable[str] = (),
-        discovery: Callable[[], Mdns] = lambda: Mdns(None, interfaces=(LOOPBACK,)),
+        discovery: Callable[[], Discovery] = lambda: Mdns(None, interfaces=(LOOPBACK,)),
     ) -> None:
         self.folder = folder
         self.run = run
@@ -273,11 +274,10 @@ class Swarm:
 
     async def _listen(self) -> None:
         """Keep `addresses` as mDNS tells; the address of a killed node stays until it has a new."""
-        async with aclosing(self._discovery().events()) as sightings:
-            async for seen in sightings:
-                if seen.run != self.run or seen.name is None or not seen.addresses:
-                    continue
-                if seen.gone:
-                    self.addresses.pop(seen.name, None)
-                else:
-                    self.addresses[seen.name] = seen.addresses[0]
+        async for seen in self._discovery().events():
+            if seen.run != self.run or seen.name is None or not seen.addresses:
+                continue
+            if seen.gone:
+                self.addresses.pop(seen.name, None)
+            else:
+                self.addresses[seen.name] = seen.addresses[0]

@@ -11,6 +11,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -278,6 +279,21 @@ def test_no_header_however_odd_is_more_than_damage(tail: bytes, known: bool, dat
         path.write_bytes(len(text).to_bytes(8, "little") + text + data)
         with pytest.raises(StateError, match="is damaged"):
             read(path)
+
+
+def test_a_header_that_disagrees_with_itself_is_noticed_even_under_a_right_checksum(
+    tmp_path: Path,
+) -> None:
+    store(tmp_path).save(state(1))
+    path = tmp_path / NEWEST
+    good = path.read_bytes()
+    seal = slice(8 + len(OPENING) - 33, 8 + len(OPENING) - 1)
+    bad = good.replace(b'"data_offsets":[0,24]', b'"data_offsets":[8,32]')
+    assert bad != good
+    digest = blake2b(bad[: seal.start] + b"0" * 32 + bad[seal.stop :], digest_size=16)
+    path.write_bytes(bad[: seal.start] + digest.hexdigest().encode() + bad[seal.stop :])
+    with pytest.raises(StateError, match=r"'fc.weight' lies at \(8, 32\), expected \(0, 24\)"):
+        read(path)
 
 
 def test_values_that_are_not_finite_count_as_damage(tmp_path: Path) -> None:
@@ -579,6 +595,28 @@ def test_weights_that_change_while_they_are_saved_give_a_sound_file(tmp_path: Pa
     found = read(tmp_path / NEWEST).saved.weights
     assert len(set(found.tolist())) == 3
     assert (np.diff(found) >= 0).all()
+
+
+def test_weights_that_another_thread_changes_without_pause_give_sound_files(
+    tmp_path: Path,
+) -> None:
+    layout = Layout((Entry("w", (2_000_000,)),))
+    saved, checkpoints = state(1, layout), store(tmp_path, layout)
+    done = threading.Event()
+
+    def mix() -> None:
+        while not done.is_set():
+            np.add(saved.weights, 1, out=saved.weights)
+
+    thread = threading.Thread(target=mix)
+    thread.start()
+    try:
+        for _ in range(5):
+            checkpoints.save(saved)
+            read(tmp_path / NEWEST)
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_two_saves_at_once_come_one_after_the_other(tmp_path: Path) -> None:

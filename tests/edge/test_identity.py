@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2pfl.core.weights import Entry, Layout
@@ -298,6 +298,10 @@ def test_the_default_path_is_below_the_users_state_directory(
 
 @settings(deadline=None)
 @given(st.text(min_size=1, max_size=64), st.text(min_size=1, max_size=64))
+@example(".", "..")
+@example("../..", "/etc")
+@example(".hidden", "a\0b")
+@example("ä" * 64, "\U0001f600" * 64)
 def test_no_run_or_name_leaves_the_default_directory(run: str, name: str) -> None:
     root, path = default_path("r", "n").parent.parent, default_path(run, name)
     assert path.parent.parent == root

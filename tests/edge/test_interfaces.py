@@ -176,6 +176,10 @@ def test_a_peers_loopback_and_unscoped_link_local_addresses_are_left_out() -> No
     assert best_first(["127.0.0.1"], [ETH0]) == ["127.0.0.1"]
 
 
+def test_what_is_no_hosts_address_is_left_out() -> None:
+    assert best_first(["224.0.0.251", "0.0.0.0", "::", "ff02::1"], [ETH0]) == []
+
+
 @given(st.lists(st.ip_addresses().map(str), max_size=8), st.randoms())
 def test_the_order_of_a_peers_addresses_does_not_depend_on_how_they_came(
     given_addresses: list[str], chance: object

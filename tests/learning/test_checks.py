@@ -89,7 +89,7 @@ def test_our_own_errors_and_interrupts_pass_the_border_unchanged():
 
 
 def test_sys_exit_in_the_users_file_is_an_error_and_not_the_end():
-    with pytest.raises(TaskError, match="SystemExit: 3"), calling("on import"):
+    with pytest.raises(TaskError, match="SystemExit: 3"), calling("running the file"):
         raise SystemExit(3)
 
 

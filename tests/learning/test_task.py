@@ -227,9 +227,12 @@ def test_a_file_that_is_not_python_is_refused(tmp_path):
     ("source", "said"),
     [
         ("import numpy\ndef model(:\n", "line 2: SyntaxError: invalid syntax"),
-        ("x = 1\n\nx / 0\n", "line 3: on import: ZeroDivisionError: division by zero"),
-        ("import no_such_thing\n", "line 1: on import: ModuleNotFoundError: No module named"),
-        ("import sys\nsys.exit(3)\n", "line 2: on import: SystemExit: 3"),
+        ("x = 1\n\nx / 0\n", "line 3: running the file: ZeroDivisionError: division by zero"),
+        (
+            "import no_such_thing\n",
+            "line 1: running the file: ModuleNotFoundError: No module named",
+        ),
+        ("import sys\nsys.exit(3)\n", "line 2: running the file: SystemExit: 3"),
         ("x = 1\n", "has no function 'model'; define model()"),
     ],
 )

@@ -66,9 +66,11 @@ def test_one_sgd_step_is_the_formula(explicit, decay, with_drift):
     assert (update.steps, update.learning_rate) == (1, 0.2)
 
 
-def test_plain_sgd_and_torchs_own_take_the_same_steps():
-    plain = learner(learning_rate=0.1)
-    torchs = learner(optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_a_large_model_takes_the_same_steps_as_a_small_one(monkeypatch, decay):
+    plain = learner(weight_decay=decay)
+    monkeypatch.setattr("p2pfl.learning.torch_learner.LARGE", 1)
+    torchs = learner(weight_decay=decay)
     weights = plain.initial()
     drift = np.full_like(weights, 0.05)
     one, other = (made.step(weights, 20, drift) for made in (plain, torchs))

@@ -1,0 +1,250 @@
+"""One exchange of 1M, 10M and 100M float32 weights between two processes on loopback.
+
+The reference is a plain-socket echo of the same bytes, measured in the same run, exchange by
+exchange in turn: send the model, get as many bytes back, into buffers that exist already. Both ends
+of the exchange are whole nodes (HTTP, checks, arithmetic, bookkeeping).
+
+Reported: MB/s (both directions added), ratio to the reference, peak extra memory of both processes
+as multiples of the model, and the longest time the event loop of either process was blocked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from _report import finish, table
+from p2pfl.config import LimitsConfig, NodeConfig, TrainConfig
+from p2pfl.core.weights import Entry, Layout
+from p2pfl.edge.http import HttpTransport
+from p2pfl.edge.static import StaticPeers
+from p2pfl.edge.worker import Worker
+from p2pfl.node import Node
+from p2pfl.ports import Evaluation, Update
+
+SIZES = {"1M": 1_000_000, "10M": 10_000_000, "100M": 100_000_000}
+REPEATS = {"1M": 60, "10M": 20, "100M": 6}
+
+
+class Resting:
+    """A learner that never trains: what is measured is the exchange."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.layout = Layout((Entry("w", (size,)),))
+        self._seed = seed
+
+    def initial(self) -> np.ndarray:
+        rng = np.random.default_rng(self._seed)
+        return rng.random(self.layout.size, dtype=np.float32)
+
+    def step(self, weights: np.ndarray, steps: int, drift: np.ndarray | None) -> Update:
+        threading.Event().wait()
+        raise AssertionError
+
+    def evaluate(self, weights: np.ndarray) -> Evaluation:
+        return Evaluation(0.0, None, 0)
+
+
+class Silent:
+    """A journal that keeps nothing."""
+
+    def record(self, event: object) -> None:
+        pass
+
+
+class Process:
+    """Memory and event-loop lag of this process since `reset`."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self.before_bytes = 0
+
+    async def watch(self) -> None:
+        while True:
+            asked = time.perf_counter()
+            await asyncio.sleep(0.002)
+            self.longest_s = max(self.longest_s, time.perf_counter() - asked - 0.002)
+
+    def reset(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")
+        self.before_bytes = _status("VmRSS")
+        self.longest_s = 0.0
+
+    def read(self) -> dict[str, float]:
+        extra = _status("VmHWM") - self.before_bytes
+        return {"extra_bytes": extra, "lag_ms": 1000 * self.longest_s}
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(key)
+
+
+def _node(size: int, seed: int, codec: str, peers: tuple[str, ...]) -> Node:
+    config = NodeConfig.model_validate(
+        {"run": "bench", "train": TrainConfig(momentum=0), "gossip": {"codec": codec}}
+    )
+    return Node(
+        node_id=f"{seed:032x}",
+        incarnation=1,
+        config=config,
+        learner=Resting(size, seed),
+        transport=HttpTransport("127.0.0.1", 0, LimitsConfig()),
+        discovery=StaticPeers(peers),
+        journal=Silent(),
+        store=None,
+        clock=time.monotonic,
+        run=Worker(),
+        rng=np.random.default_rng(seed),
+    )
+
+
+async def answerer(size: int, codec: str) -> None:
+    """One process: a node, a socket that echoes, and a pipe that asks for figures."""
+    node, process = _node(size, 2, codec, ()), Process()
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=_echo, args=(listener, 4 * size), daemon=True).start()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(node.run())
+        tasks.create_task(process.watch())
+        _tell({"address": node.vitals.transport.address, "echo": listener.getsockname()[1]})
+        loop = asyncio.get_running_loop()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            if line.strip() == "reset":
+                process.reset()
+            _tell(process.read())
+        _exit()
+
+
+async def asker(size: int, codec: str, repeats: int) -> None:
+    """The other process: starts the answerer, and measures exchanges and echoes in turn."""
+    other = subprocess.Popen(
+        [sys.executable, __file__, "--role=answerer", f"--size={size}", f"--codec={codec}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdin is not None and other.stdout is not None
+    hello = json.loads(other.stdout.readline())
+
+    async def ask(word: str) -> dict[str, float]:
+        print(word, file=other.stdin, flush=True)
+        answer: dict[str, float] = json.loads(await asyncio.to_thread(other.stdout.readline))
+        return answer
+
+    node, process = _node(size, 1, codec, (hello["address"],)), Process()
+    peer, model = f"{2:032x}", 4 * size
+    echo = socket.create_connection(("127.0.0.1", hello["echo"]))
+    sent, back = np.ones(model, np.uint8), bytearray(model)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(node.run())
+        tasks.create_task(process.watch())
+        while peer not in node.vitals.members.alive():
+            await asyncio.sleep(0.01)
+        exchanges, echoes, mine, theirs = [], [], [], []
+        await ask("reset")
+        process.reset()
+        await node.asking.exchange(peer)
+        for _ in range(repeats):
+            started = time.perf_counter()
+            assert await node.asking.exchange(peer), node.vitals.tally
+            exchanges.append(time.perf_counter() - started)
+            mine.append(process.read())
+            theirs.append(await ask("read"))
+            started = time.perf_counter()
+            await asyncio.to_thread(_round, echo, sent, back)
+            echoes.append(time.perf_counter() - started)
+        _tell(
+            {
+                "weights": size,
+                "codec": codec,
+                "exchange_mb_per_s": 2 * model / 1e6 / statistics.median(exchanges),
+                "echo_mb_per_s": 2 * model / 1e6 / statistics.median(echoes),
+                "ratio": statistics.median(echoes) / statistics.median(exchanges),
+                "asker_extra_models": max(f["extra_bytes"] for f in mine) / model,
+                "answerer_extra_models": max(f["extra_bytes"] for f in theirs) / model,
+                "asker_lag_ms": max(f["lag_ms"] for f in mine),
+                "answerer_lag_ms": max(f["lag_ms"] for f in theirs),
+            }
+        )
+        other.stdin.close()
+        other.wait()
+        _exit()
+
+
+def _echo(listener: socket.socket, nbytes: int) -> None:
+    connection, _ = listener.accept()
+    buffer = bytearray(nbytes)
+    while _receive(connection, buffer):
+        connection.sendall(buffer)
+
+
+def _round(connection: socket.socket, sent: np.ndarray, back: bytearray) -> None:
+    connection.sendall(sent.data)
+    _receive(connection, back)
+
+
+def _receive(connection: socket.socket, buffer: bytearray) -> bool:
+    view = memoryview(buffer)
+    while view.nbytes:
+        got = connection.recv_into(view)
+        if not got:
+            return False
+        view = view[got:]
+    return True
+
+
+def _tell(figures: dict[str, Any]) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+def _exit() -> None:
+    # the resting learners never return, so there is nothing to wait for
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--codec", default="float32")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--role", choices=["asker", "answerer"], help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--repeats", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.role == "answerer":
+        asyncio.run(answerer(args.size, args.codec))
+    if args.role == "asker":
+        asyncio.run(asker(args.size, args.codec, args.repeats))
+    rows = []
+    for name in args.sizes:
+        run = subprocess.run(
+            [
+                *(sys.executable, __file__, "--role=asker", f"--size={SIZES[name]}"),
+                *(f"--codec={args.codec}", f"--repeats={REPEATS[name]}"),
+            ],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        rows.append(json.loads(run.stdout))
+    print(table(rows))
+    finish({"exchanges": rows}, as_json=args.json, packages=["aiohttp", "numpy", "msgpack"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""Plays a demo: starts real nodes, waits until they have found each other, lets things happen.
+
+    assemble   all first nodes train and believe all others alive; time begins here
+    play       the timeline's steps when they are due; deaths and comebacks as they are noticed
+    end        what each node is at the end; all processes stop
+    record     journals and curves are read when nobody writes any more
+
+Rule of the file: one loop looks, acts and draws; nothing here trains, mixes or knows a port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from p2pfl.errors import ConfigError, NetworkError, P2pflError
+from p2pfl.ports import Clock
+from p2pfl.scenario import alone
+from p2pfl.scenario.expect import resumed, settled, stall
+from p2pfl.scenario.processes import NodeProcess, Swarm
+from p2pfl.scenario.record import Happening, Plan, Record, What
+from p2pfl.scenario.scene import Row, Scene, Show, state_of
+from p2pfl.scenario.timeline import Action, Role, Step
+from p2pfl.scenario.watching import FRESH_S, Look, Watch
+
+LOCAL_ONLY = "local-only.jsonl"
+
+ASSEMBLY_S = 90.0
+"""Patience with the start: importing torch five times on one slow disk takes its time."""
+
+_TICK_S = 0.1
+_DRAW_EVERY_S = 0.25
+_FINAL_SHARE = 0.1
+
+
+class Demo:
+    """One demo, played once.
+
+    Args:
+        plan: what to show.
+        show: where to show it.
+        clock: monotonic seconds.
+        wall: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        show: Show,
+        clock: Clock = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._plan = plan
+        self._show = show
+        self._clock = clock
+        self._wall = wall
+        self._began = clock()
+        self._complete: float | None = None
+        self._happenings: list[Happening] = []
+        self._awaited: dict[str, What] = {}
+        self._untimely: list[str] = []
+        self._swarm = Swarm(plan.folder, plan.run, plan.task, self._options())
+        self._watch = Watch(self._swarm, clock)
+
+    def _options(self) -> tuple[str, ...]:
+        """What makes a demo of a run: everything a little more often than a device needs it."""
+        checkpoint_s = max(0.5, min(2.0, self._plan.seconds / 20))
+        settings = {"checkpoint_every_s": checkpoint_s, "train.evaluate_every_s": 1.0}
+        words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        split = ("--partition", self._plan.partition, "--data-seed", str(self._plan.seed))
+        return (*split, *words, "--quiet")
+
+    async def run(self) -> Record:
+        """Play it; whatever happens, no process is left.
+
+        Raises:
+            ConfigError: a node did not start; its own words are passed on.
+            NetworkError: they did not find each other.
+        """
+        plan, swarm = self._plan, self._swarm
+        plan.folder.mkdir(parents=True)
+        async with swarm.running():
+            for number, name in enumerate(plan.names, start=1):
+                shard = ("--shard", f"{number}/{len(plan.names)}")
+                swarm.add(name, *shard, "--seed", str(1000 * plan.seed + number))
+            async with self._watch.running():
+                starting_s = await self._assemble()
+                begin = self._wall()
+                self._compare()
+                await self._play()
+                end = self._wall()
+            self._happen("", What.PHASE, "time is over, all nodes are stopped")
+            self._draw()
+            late = await swarm.stop()
+        return self._record(begin, end, starting_s, tuple(node.name for node in late))
+
+    # --- the acts -------------------------------------------------------------------------------
+
+    async def _assemble(self) -> float:
+        """Start the first nodes and wait until each trains and knows all others; in seconds."""
+        plan = self._plan
+        self._happen("", What.PHASE, f"{plan.nodes} nodes start and look for each other")
+        for name in plan.first:
+            self._swarm.nodes[name].start()
+        last_draw = self._clock()
+        while not all(map(self._has_found_all, plan.first)):
+            await asyncio.sleep(_TICK_S)
+            for node in self._swarm.nodes.values():
+                if node.has_died():
+                    raise ConfigError(_obituary(node))
+            now = self._clock()
+            if now - self._began > ASSEMBLY_S:
+                found = sum(map(self._has_found_all, plan.first))
+                raise NetworkError(
+                    f"{found} of {plan.nodes} nodes found all others within {ASSEMBLY_S:g} s; "
+                    f"see their logs in {plan.folder}"
+                )
+            if now - last_draw >= _DRAW_EVERY_S:
+                last_draw = now
+                self._draw()
+        self._complete = self._clock()
+        self._happenings = [replace(h, at=h.at - self._complete) for h in self._happenings]
+        self._happen("", What.PHASE, f"all {plan.nodes} nodes train and know each other")
+        return self._complete - self._began
+
+    def _has_found_all(self, name: str) -> bool:
+        seen = self._watch.latest.get(name)
+        return seen is not None and seen.cycles > 0 and seen.alive >= self._plan.nodes - 1
+
+    def _compare(self) -> None:
+        """Train every shard alone meanwhile, to have something to compare with."""
+        plan = self._plan
+        arguments = (plan.task, plan.run, len(plan.names), plan.partition, plan.seed)
+        out = plan.folder / LOCAL_ONLY
+        self._swarm.help_with(alone.__name__, *map(str, (*arguments, alone.STEPS_MAX)), out=out)
+
+    async def _play(self) -> None:
+        due = list(self._plan.steps)
+        last_draw = self._clock()
+        while (now := self._now()) < self._plan.seconds:
+            while due and due[0].at <= now:
+                self._do(due.pop(0))
+            self._notice()
+            if self._clock() - last_draw >= _DRAW_EVERY_S:
+                last_draw = self._clock()
+                self._draw()
+            await asyncio.sleep(_TICK_S)
+
+    def _do(self, step: Step) -> None:
+        node = self._swarm.nodes[step.node]
+        if step.action is not Action.JOIN and step.action is not Action.RESTART:
+            if not node.condition.is_alive:
+                return  # it died by itself, which was told
+        match step.action:
+            case Action.KILL:
+                node.kill()
+                self._happen(node.name, What.KILLED, f"{node.name} is killed (SIGKILL)")
+            case Action.FREEZE:
+                node.freeze()
+                self._happen(node.name, What.FROZEN, f"{node.name} is frozen (SIGSTOP)")
+            case Action.THAW:
+                node.thaw()
+                self._happen(node.name, What.THAWED, f"{node.name} is thawed (SIGCONT)")
+            case Action.RESTART:
+                node.start()
+                self._awaited[node.name] = What.BACK
+                self._happen(node.name, What.RESTARTED, f"{node.name} is started again")
+            case Action.JOIN:
+                node.start()
+                self._awaited[node.name] = What.JOINED
+                text = f"{node.name} joins late, with an empty model"
+                self._happen(node.name, What.JOINS, text)
+
+    def _notice(self) -> None:
+        """Deaths and comebacks."""
+        for node in self._swarm.nodes.values():
+            if node.has_died():
+                self._untimely.append(node.name)
+                self._happen(node.name, What.DIED, _obituary(node))
+        for name, what in tuple(self._awaited.items()):
+            seen = self._present(name)
+            if seen is None or seen.state != "training" or seen.accuracy is None:
+                continue
+            del self._awaited[name]
+            if what is What.BACK:
+                text = f"{name} is back, continuing its checkpoint at age {seen.age:,}"
+            else:
+                text = f"{name} is in, at age {seen.age:,} after {seen.own_steps:,} own steps"
+            self._happen(name, what, text)
+
+    # --- what is seen ---------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        """Seconds since the swarm was complete, before that since the beginning."""
+        return self._clock() - (self._began if self._complete is None else self._complete)
+
+    def _happen(self, name: str, what: What, text: str) -> None:
+        happening = Happening(self._now(), name, what, text)
+        self._happenings.append(happening)
+        self._show.happened(happening)
+
+    def _present(self, name: str) -> Look | None:
+        """What a node said last in its present life."""
+        seen = self._watch.latest.get(name)
+        return seen if seen and seen.incarnation == self._swarm.nodes[name].starts else None
+
+    def _draw(self) -> None:
+        plan, watch = self._plan, self._watch
+        at = None if self._complete is None else self._now()
+        coming = next((s for s in plan.steps if at is not None and s.at > at), None)
+        self._show.draw(
+            Scene(
+                plan,
+                at,
+                watch.history[-1] if watch.history else None,
+                tuple(self._row(node) for node in self._swarm.nodes.values()),
+                tuple(self._happenings),
+                f"{coming.node}: {coming.action} at t={coming.at:.0f} s" if coming else "",
+            )
+        )
+
+    def _row(self, node: NodeProcess) -> Row:
+        seen = self._present(node.name)
+        is_fresh = seen is not None and self._clock() - seen.at < FRESH_S
+        role = self._plan.roles[node.name]
+        state, mood = state_of(node.condition, node.starts, role, seen, is_fresh)
+        curve = (
+            one.accuracy
+            for one in self._watch.looks
+            if one.name == node.name and one.accuracy is not None
+        )
+        return Row(node.name, state, mood, self._watch.latest.get(node.name), tuple(curve))
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _record(
+        self, begin: float, end: float, starting_s: float, late: tuple[str, ...]
+    ) -> Record:
+        plan, nodes = self._plan, self._swarm.nodes
+        zero = self._complete or 0.0
+        looks = [_shifted(seen, zero) for seen in self._watch.looks]
+        survivors = [name for name, role in plan.roles.items() if role is Role.SURVIVOR]
+        killed = dict.fromkeys(step.node for step in plan.steps if step.action is Action.KILL)
+        own_steps = median(self._watch.latest[n].own_steps for n in self._watch.latest)
+        return Record(
+            plan=plan,
+            looks=looks,
+            history=[replace(sum_, at=sum_.at - zero) for sum_ in self._watch.history],
+            happenings=self._happenings,
+            finals={name: self._final(name, looks) for name in plan.names},
+            stalls={name: stall(nodes[name].journal, begin, end) for name in survivors},
+            resumed={name: resumed(nodes[name].journal) for name in killed},
+            local=alone.local_only(plan.folder / LOCAL_ONLY, own_steps),
+            starting_s=starting_s,
+            wall_s=self._clock() - self._began,
+            started=begin - starting_s,
+            untimely=tuple(dict.fromkeys(self._untimely)),
+            killed_at_end=late,
+        )
+
+    def _final(self, name: str, looks: list[Look]) -> float | None:
+        """Accuracy at the end: the mean over the last evaluations, which wobble."""
+        seen = self._present(name)
+        since = self._plan.seconds * (1 - _FINAL_SHARE)
+        if seen is None or self._swarm.nodes[name].condition.value == "died":
+            return None
+        known = {
+            one.measured_at: one.accuracy
+            for one in looks
+            if one.name == name and one.measured_at is not None and one.accuracy is not None
+        }
+        return settled(list(known.items()), since)
+
+
+def _shifted(seen: Look, zero: float) -> Look:
+    measured_at = None if seen.measured_at is None else seen.measured_at - zero
+    return replace(seen, at=seen.at - zero, measured_at=measured_at)
+
+
+def _obituary(node: NodeProcess) -> str:
+    """How a node ended by itself, in its own words."""
+    words = node.last_words() or "it said nothing"
+    code = node.exit_code
+    how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
+    return f"{node.name} ended by itself ({how}); the end of {node.log}:\n{words}"
+
+
+__all__ = ["Demo", "P2pflError", "Path"]
