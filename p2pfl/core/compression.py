@@ -23,6 +23,8 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 INT8_BLOCK = 256
 _INT8 = np.dtype([("scale", "<f4"), ("q", "i1", (INT8_BLOCK,))])
+_INT8_MAX_SCALE = np.finfo(np.float32).max / np.float32(128)
+"""Beyond it, 127 scales could round to infinity; the 1/128 of all numbers above are clipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def _encode_int8(values: Vector, rng: np.random.Generator, out: Bytes) -> None:
     whole = np.zeros(blocks.size * INT8_BLOCK, np.float32)
     whole[: values.size] = values
     table = whole.reshape(-1, INT8_BLOCK)
-    scale = np.abs(table).max(axis=1) / np.float32(127)
+    scale = np.minimum(np.abs(table).max(axis=1) / np.float32(127), _INT8_MAX_SCALE)
     table /= np.where(scale > 0, scale, np.float32(1))[:, None]
     table += rng.random(table.shape, dtype=np.float32)
     np.floor(table, out=table)
@@ -129,8 +131,11 @@ def _decode_int8(data: Bytes, size: int) -> Vector:
 
 
 def _finite_int8(data: Bytes) -> bool:
-    largest = data.view(_INT8)["scale"].astype(np.float64) * 128
-    return bool((np.abs(largest) < np.finfo(np.float32).max).all())
+    blocks = data.view(_INT8)
+    if (np.abs(blocks["scale"]) <= _INT8_MAX_SCALE).all():
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return is_finite(_decode_int8(data, blocks.size * INT8_BLOCK))
 
 
 CODECS: dict[str, Codec] = {

@@ -264,6 +264,11 @@ class Probing:
         """Ask a member out of turn."""
         self._urgent[node] = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is room for a question that does not matter much."""
+        return len(self._urgent) < URGENT_PROBES
+
     def worse(self) -> None:
         """Something speaks against our own health."""
         self.health = min(self.health + 1, self._config.awareness_max - 1)
@@ -747,6 +752,8 @@ class Membership:
             self.due = min(self.due, member.due)
         elif was_dead:
             self._probing.enter(member.node)
+            if member.told == UNTOLD and self._probing.is_idle:
+                self._hurry(member.node, now)
         self._changes.append(
             MemberChanged(now, member.node, status.value, member.incarnation, reason)
         )

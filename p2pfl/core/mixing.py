@@ -21,6 +21,10 @@ from p2pfl.core.compression import CODECS, Encoded
 from p2pfl.core.weights import Vector, pieces
 
 
+STALENESS_MAX = 1e6
+"""Cycles; beyond it a model is as old as can be."""
+
+
 def staleness(
     *,
     version_lag_steps: int,
@@ -41,11 +45,14 @@ def staleness(
         rested_s: time the data lay at its holders, each by its own clock.
         round_trip_s: mean round trip to the sender.
         cycle_s: the receiver's own mean cycle time; 0 while it has none.
+
+    Returns:
+        At most `STALENESS_MAX`: the sender chooses some of these numbers, and means are made of it.
     """
     ages = [max(version_lag_steps, 0) / max(cycle_steps, 1), lag_cycles]
     if cycle_s > 0:
         ages += [rested_s / cycle_s, round_trip_s / cycle_s]
-    return max(ages)
+    return min(max(ages), STALENESS_MAX)
 
 
 def mixing_weight(tau: float, *, weight: float, fresh_cycles: float, exponent: float) -> float:
@@ -67,6 +74,12 @@ class FlowNorm:
         return float(np.sqrt(self.squared))
 
 
+def _squared(values: Vector) -> float:
+    """|values|^2, infinite where the square of a huge one overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.dot(values, values))
+
+
 def flow_in(
     x: Vector, received: Encoded, weight: float, rng: np.random.Generator, norm: FlowNorm
 ) -> Iterator[None]:
@@ -85,13 +98,20 @@ def flow_in(
     for at in pieces(x.size):
         data, size = received.piece(at), at.stop - at.start
         flow = codec.decode(data, size)
-        flow -= x[at]
-        flow *= np.float32(weight)
+        with np.errstate(over="ignore", invalid="ignore"):
+            flow -= x[at]
+            flow *= np.float32(weight)
+        squared = _squared(flow)
+        if not np.isfinite(squared):
+            # what overflows, or is not a number here, does not flow: the other end stays whole
+            np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            squared = _squared(flow)
         if not codec.in_place:
             codec.encode(flow, rng, data)
             flow = codec.decode(data, size)
-        x[at] += flow
-        norm.squared += float(np.dot(flow, flow))
+        with np.errstate(over="ignore"):
+            x[at] += flow
+        norm.squared += squared
         yield
 
 
@@ -99,8 +119,9 @@ def flow_out(x: Vector, flow: Encoded, norm: FlowNorm) -> Iterator[None]:
     """Subtract from `x`, (d,) float32, exactly what the answerer added."""
     for at in pieces(x.size):
         values = flow.values(at)
-        x[at] -= values
-        norm.squared += float(np.dot(values, values))
+        with np.errstate(over="ignore"):
+            x[at] -= values
+        norm.squared += _squared(values)
         yield
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class Rates:
-    """Token buckets by key: `per_s` sustained, twice as many in a burst.
+    """Token buckets by key: `per_s` sustained, twice as many (and one at least) in a burst.
 
     Args:
         per_s: sustained requests of one key a second.
@@ -21,7 +21,7 @@ class Rates:
 
     def allows(self, key: str, now: float) -> bool:
         """Take one token of `key`, if there is one."""
-        burst = 2 * self._per_s
+        burst = max(2 * self._per_s, 1.0)
         tokens, since = self._buckets.pop(key, (burst, now))
         tokens = min(tokens + (now - since) * self._per_s, burst)
         allowed = tokens >= 1

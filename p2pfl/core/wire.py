@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -53,9 +54,16 @@ MAX_PAYLOAD_VALUES = 1 << 34
 _MAX_COUNT = 2**63 - 1
 _MAX_RUMOURS = 64
 _MAX_ADDRESSES = 8
+_MAX_LIST = 256
+"""Above every list of ours, so that its own check can name it; a list is allocated when its length
+is read, and a header of nested ones must not claim hundreds of megabytes."""
 _NODE = re.compile(r"[0-9a-f]{8,64}")
 _NODE_OR_NONE = re.compile(r"([0-9a-f]{8,64})?")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
+
+_BRIEF = reprlib.Repr()
+"""Shows what strangers sent: to a bounded depth and length, whatever it is."""
+_BRIEF.maxstring = _BRIEF.maxother = 60
 
 Check: TypeAlias = Callable[[str, Any], Any]
 
@@ -91,12 +99,12 @@ def _matches(pattern: re.Pattern[str]) -> Check:
 
 
 def _one_of(kind: type[Reason] | type[Status]) -> Check:
+    known = {member.value: member for member in kind}
+
     def check(name: str, value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            allowed = ", ".join(kind)
-            raise WireError(f"{name} is {_shown(value)}, expected one of {allowed}") from None
+        if not isinstance(value, str) or value not in known:
+            raise WireError(f"{name} is {_shown(value)}, expected one of {', '.join(known)}")
+        return known[value]
 
     return check
 
@@ -244,12 +252,14 @@ def decode_header(packed: bytes) -> Head:
         WireError: anything but a complete, well-formed header of this version.
     """
     try:
-        head = msgpack.unpackb(packed, raw=False, strict_map_key=True, use_list=True)
+        head = msgpack.unpackb(
+            packed, raw=False, strict_map_key=True, max_array_len=_MAX_LIST, max_map_len=0
+        )
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
-        raise WireError(f"header is not msgpack: {error or type(error).__name__}") from None
+        raise WireError(f"header is not msgpack: {str(error) or type(error).__name__}") from None
     if not isinstance(head, list) or not head:
         raise WireError(f"header is {_shown(head)}, expected a list")
-    if head[0] != VERSION:
+    if type(head[0]) is not int or head[0] != VERSION:
         raise WireError(f"version is {_shown(head[0])}, expected {VERSION}")
     if len(head) != 5:
         raise WireError(f"header has {len(head)} parts, expected 5")
@@ -296,7 +306,6 @@ def check_finite(head: Head, data: Bytes) -> None:
 
 
 def _payload(kind: str, shape: Any) -> Encoded | None:
-
     if shape is None:
         if kind == "model":
             return None
@@ -329,5 +338,5 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = _BRIEF.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

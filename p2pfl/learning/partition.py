@@ -44,7 +44,7 @@ def iid(y: Labels, count: int, _: float, rng: np.random.Generator) -> list[Indic
     Args:
         y: (n, ...) labels or targets; only n matters.
         count: number of shards, >= 1.
-        rng: source of the order.
+        rng: the only source of chance.
     """
     return np.array_split(rng.permutation(len(y)), count)
 
@@ -54,9 +54,8 @@ def dirichlet(y: Labels, count: int, alpha: float, rng: np.random.Generator) -> 
 
     Args:
         y: (n,) integer classes.
-        count: number of shards, >= 1.
+        count, rng: as in `iid`.
         alpha: concentration, > 0.
-        rng: of mixes and order.
 
     Raises:
         TaskError: `y` is not one class per sample.
@@ -78,9 +77,8 @@ def classes_per_node(y: Labels, count: int, k: float, rng: np.random.Generator) 
 
     Args:
         y: (n,) integer classes.
-        count: number of shards, >= 1.
+        count, rng: as in `iid`.
         k: classes per node, a whole number >= 1; at most as many as there are.
-        rng: breaks ties, and the order.
 
     Raises:
         TaskError: `y` is not one class per sample, or count x k classes do not cover all.
@@ -99,15 +97,14 @@ def classes_per_node(y: Labels, count: int, k: float, rng: np.random.Generator) 
             holders[column].append(node)
     hands: list[list[Indices]] = [[] for _ in range(count)]
     for members, nodes in zip(classes, holders, strict=True):
-        for node, part in zip(
-            nodes, np.array_split(rng.permutation(members), len(nodes)), strict=True
-        ):
+        parts = np.array_split(rng.permutation(members), len(nodes))
+        for node, part in zip(nodes, parts, strict=True):
             hands[node].append(part)
     return _shuffled(hands, rng)
 
 
 def quantity_skew(y: Labels, count: int, alpha: float, rng: np.random.Generator) -> list[Indices]:
-    """Sizes n p with p ~ Dirichlet(alpha), alpha > 0; every shard is a random sample, as in `iid`."""
+    """Sizes n p with p ~ Dirichlet(alpha), alpha > 0; shards are random samples, as in `iid`."""
     return _cut(rng.permutation(len(y)), rng.dirichlet(np.full(count, alpha)))
 
 

@@ -297,5 +297,4 @@ def _torch_learner(
 def _told(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__} itself"
-    size = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"{type(value).__name__}{size}"
+    return type(value).__name__ + (f" of {len(value)}" if isinstance(value, tuple | list) else "")

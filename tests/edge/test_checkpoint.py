@@ -213,12 +213,12 @@ def test_a_checkpoint_of_another_run_or_model_is_refused_and_names_both(
 # --- damage -------------------------------------------------------------------------------------
 
 
-def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_bit_of_any_byte_is_noticed(tmp_path: Path) -> None:
     store(tmp_path).save(state(1))
     path = tmp_path / NEWEST
     good = path.read_bytes()
     for at in range(len(good)):
-        for bit in range(8):
+        for bit in {5, at % 8}:  # the fifth turns small letters into capitals
             path.write_bytes(good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :])
             with pytest.raises(StateError, match="is damaged"):
                 read(path)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -198,6 +199,16 @@ def test_a_damaged_newest_is_passed_over_and_two_are_an_error(
     with pytest.raises(StateError, match=r"no checkpoint can be used.*delete"):
         export(state_dir, tmp_path / "n.npz")
     assert not (tmp_path / "n.npz").exists()
+
+
+def test_an_export_holds_the_model_once_and_never_the_momentum(tmp_path: Path) -> None:
+    layout = Layout((Entry("w", (4_000_000,)),))
+    checkpoints(tmp_path, layout).save(saved(np.ones(layout.size, np.float32)))
+    tracemalloc.start()
+    export(tmp_path, tmp_path / "m.safetensors")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 16_000_000 + 4 * 2**20
 
 
 # --- refusals -----------------------------------------------------------------------------------

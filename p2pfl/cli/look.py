@@ -1,0 +1,232 @@
+"""`p2pfl peers`, `status` and `doctor`: looking, without taking part."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import click
+
+from p2pfl.core import wire
+from p2pfl.edge.mdns import browse, compatible
+from p2pfl.errors import ConfigError, NetworkError
+from p2pfl.ports import Sighting
+
+_INTERFACE = click.option(
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="NAME",
+    help="Interface or address to look at (repeatable); all real ones if not given.",
+)
+_RUN = click.option("--run", metavar="NAME", help="Say whether they fit this run.")
+_TASK = click.option("--task", metavar="TASK", help="Say whether they fit this task's model.")
+_STATUS_TIMEOUT_S = 5.0
+
+
+def _layout(task: str | None, run: str | None) -> str | None:
+    if task is None:
+        return None
+    from p2pfl.learning.task import build_learner, find_task
+
+    return build_learner(find_task(task), run=run or "default", seed=0).layout.digest
+
+
+@click.command(epilog="\b\nExample:\n  p2pfl peers --run kitchen --task digits")
+@_RUN
+@_TASK
+@_INTERFACE
+@click.option("--seconds", type=click.FloatRange(0.2, 60), default=2.0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def peers(
+    run: str | None,
+    task: str | None,
+    interfaces: tuple[str, ...],
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """List the nodes that mDNS sees on this LAN now, and whether they fit."""
+    layout = _layout(task, run)
+    seen = asyncio.run(browse(seconds, interfaces))
+    rows = [_peer(sighting, run, layout) for sighting in seen]
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif rows:
+        click.echo(_table(rows))
+    else:
+        click.echo(
+            f"no node was seen within {seconds:g} s; is one running on this network? "
+            "`p2pfl doctor` finds out what is in the way"
+        )
+
+
+def _peer(seen: Sighting, run: str | None, layout: str | None) -> dict[str, str]:
+    why_not = compatible(seen, run, layout, str(wire.VERSION))
+    return {
+        "name": seen.name or "?",
+        "node": (seen.node or "?")[:8],
+        "address": seen.addresses[0] if seen.addresses else "?",
+        "run": seen.run or "?",
+        "model": seen.layout or "?",
+        "protocol": seen.version or "?",
+        "compatible": "yes" if why_not is None else f"no: {why_not}",
+    }
+
+
+@click.command(
+    epilog="\b\nExamples:\n  p2pfl status\n  p2pfl status http://192.168.1.5:4000\n"
+    "  p2pfl status --json | jq .accuracy"
+)
+@click.argument("url", required=False)
+@_INTERFACE
+@click.option("--json", "as_json", is_flag=True, help="Print the raw JSON, one line for each node.")
+def status(url: str | None, interfaces: tuple[str, ...], as_json: bool) -> None:
+    """Show what one node is doing; without URL, every node that mDNS finds."""
+    for found in asyncio.run(_statuses(url, interfaces)):
+        click.echo(json.dumps(found) if as_json else readable(found))
+
+
+async def _statuses(url: str | None, interfaces: Sequence[str]) -> list[dict[str, Any]]:
+    addresses = [_address(url)] if url else await _found(interfaces)
+    timeout = aiohttp.ClientTimeout(total=_STATUS_TIMEOUT_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        return [await _status(session, address) for address in addresses]
+
+
+def _address(url: str) -> str:
+    address = url.removeprefix("http://").partition("/")[0]
+    if not address.rpartition(":")[2].isdigit():
+        raise ConfigError(f"'{url}' has no port; expected http://HOST:PORT as `p2pfl node` prints")
+    return address
+
+
+async def _found(interfaces: Sequence[str]) -> list[str]:
+    seen = [s for s in await browse(2.0, interfaces) if s.addresses]
+    if not seen:
+        raise NetworkError(
+            "no node was seen; give its address (p2pfl status http://HOST:PORT), "
+            "or ask `p2pfl doctor`"
+        )
+    return [sighting.addresses[0] for sighting in seen]
+
+
+async def _status(session: aiohttp.ClientSession, address: str) -> dict[str, Any]:
+    try:
+        async with session.get(f"http://{address}/v1/status") as response:
+            found = await response.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise NetworkError(f"{address} does not answer as a node: {reason}") from None
+    if not isinstance(found, dict) or "node" not in found:
+        raise NetworkError(f"{address} answers, but is no p2pfl node")
+    return found
+
+
+def readable(found: Mapping[str, Any]) -> str:
+    """One node's status as aligned lines."""
+    asked, answered = found["exchanges"]["asked"], found["exchanges"]["answered"]
+    accuracy = "" if found["accuracy"] is None else f"accuracy {found['accuracy']:.3f}, "
+    loss = "not trained yet" if found["loss"] is None else f"loss {found['loss']:.4g}"
+    lines = {
+        "node": f"{found['name']} ({found['node'][:8]}), run '{found['run']}', p2pfl "
+        f"{found['version']}, up {found['uptime_s']:.0f} s, start {found['incarnation']}",
+        "model": f"{found['parameters']:,} weights, layout {found['layout']}, age {found['age']}",
+        "training": f"{found['state']}: {accuracy}{loss}, cycle {found['cycles']} "
+        f"({found['cycle_steps']} steps, {found['cycle_s']:.2f} s)",
+        "exchanges": f"asked {_counts(asked)}; answered {_counts(answered)}; "
+        f"staleness {found['staleness_cycles']:.2f} cycles",
+        "traffic": f"{_bytes(found['bytes_in'])} in, {_bytes(found['bytes_out'])} out",
+    }
+    text = [f"{key:<10} {value}" for key, value in lines.items()]
+    members = [
+        {
+            "member": member["node"][:8],
+            "address": (member["addresses"] or ["?"])[0],
+            "status": member["status"],
+            "own steps": f"{member['own_steps']:,}",
+            "heard": f"{member['heard_ago_s']:.1f} s ago",
+            "neighbour": "yes" if member["node"] in found["neighbours"] else "",
+        }
+        for member in found["members"]
+    ]
+    if members:
+        text += ["", _table(members)]
+    for address, why in found["others"].items():
+        text.append(f"left out   {address}: {why}")
+    for peer, reasons in found["refusals"].items():
+        text.append(f"faults of  {peer[:40]}: {_counts(reasons)}")
+    if found["faults"]:
+        text.append(f"own faults {_counts(found['faults'])}")
+    return "\n".join(text) + "\n"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _table(rows: Iterable[Mapping[str, str]]) -> str:
+    rows = list(rows)
+    heads = list(rows[0])
+    cells = [heads, *([row[head] for head in heads] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+@click.command(
+    epilog="\b\nExample, on each of two devices that do not see each other:\n"
+    "  p2pfl doctor --run kitchen"
+)
+@_RUN
+@_TASK
+@_INTERFACE
+@click.option("--port", type=click.IntRange(1, 65_535), help="Port of the node on this device.")
+@click.option("--seconds", type=click.FloatRange(0.5, 60), default=3.0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list of findings.")
+def doctor(
+    run: str | None,
+    task: str | None,
+    interfaces: tuple[str, ...],
+    port: int | None,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Explain why two nodes do not see each other, and what to do about it.
+
+    Looks at interfaces, multicast, mDNS, ports and the nodes nearby. Exit code 1 if anything is
+    wrong.
+    """
+    from p2pfl.edge.doctor import diagnose, exit_code, render
+
+    findings = asyncio.run(
+        diagnose(
+            interfaces=interfaces,
+            port=port,
+            run=run,
+            layout=_layout(task, run),
+            version=str(wire.VERSION),
+            seconds=seconds,
+        )
+    )
+    if as_json:
+        plain = [
+            {"topic": f.topic, "verdict": f.verdict, "text": f.text, "fix": f.fix} for f in findings
+        ]
+        click.echo(json.dumps(plain))
+    else:
+        click.echo(render(findings))
+    sys.exit(exit_code(findings))
