@@ -27,7 +27,7 @@ import numpy as np
 from p2pfl.config import GossipConfig, LimitsConfig
 from p2pfl.core.buffers import Buffers
 from p2pfl.core.compression import CODECS, Encoded
-from p2pfl.core.ledger import Inbox, Outbox, Pending, kept_bytes
+from p2pfl.core.ledger import Inbox, Kept, Outbox, Pending
 from p2pfl.core.messages import (
     Adopt,
     Adopted,
@@ -163,7 +163,7 @@ class GossipState:
         self.own_steps = own_steps
         self.cycle_steps = 1
         self.cycle_s = 0.0
-        self.mixed_since_cycle = 0
+        self.mixes = 0
         self.lineage = 0
         self.momentum = momentum
         self.buffers = Buffers()
@@ -178,6 +178,8 @@ class GossipState:
         self._rng = rng
         self._version = 0
         self._left = 1.0
+        self._mixes_at_start = 0
+        self._mixes_at_end = 0
         self._snapshots: dict[str, Snapshot] = {}
         self._meters: dict[str, PeerMeter] = {}
 
@@ -190,7 +192,7 @@ class GossipState:
         if known is None or known.version != self._version:
             encoded = self._blank(codec)
             known = Snapshot(encoded, self._version, self.age, self.own_steps, now)
-            known.work = self._encode(encoded)
+            known.work = self._encode(self.x, encoded)
             self._snapshots[codec] = known
         known.users += 1
         return known
@@ -199,10 +201,10 @@ class GossipState:
         size = self.x.size
         return Encoded(codec, size, self.buffers.take(CODECS[codec].nbytes(size)))
 
-    def _encode(self, encoded: Encoded) -> Iterator[None]:
+    def _encode(self, x: Vector, encoded: Encoded) -> Iterator[None]:
         codec = CODECS[encoded.codec]
-        for at in pieces(self.x.size):
-            codec.encode(self.x[at], self._rng, encoded.piece(at))
+        for at in pieces(x.size):
+            codec.encode(x[at], self._rng, encoded.piece(at))
             yield
 
     def release(self, snapshot: Snapshot) -> None:
@@ -237,8 +239,13 @@ class GossipState:
     # --- training -------------------------------------------------------------------------------
 
     def drift(self) -> Vector | None:
-        """Momentum for the coming cycle, gated on an exchange since the last one."""
-        return self.momentum.gated(self.mixed_since_cycle > 0)
+        """Momentum for the cycle that begins, gated on an exchange since the last one began.
+
+        Most exchanges end while we train; counted only from the end of a cycle to the start of the
+        next, hardly any would open the gate of a node that trains without a pause.
+        """
+        mixed, self._mixes_at_start = self.mixes > self._mixes_at_start, self.mixes
+        return self.momentum.gated(mixed)
 
     def apply(
         self, delta: Vector, steps: int, learning_rate: float, lineage: int
@@ -253,13 +260,18 @@ class GossipState:
         """
         if lineage != self.lineage:
             return
-        mixed, self.mixed_since_cycle = self.mixed_since_cycle > 0, 0
+        mixed, self._mixes_at_end = self.mixes > self._mixes_at_end, self.mixes
+        x = self.x
         self._version += 1
-        yield from add_in(self.x, delta)
+        yield from add_in(x, delta)
+        if lineage != self.lineage:
+            return
         self.age += steps
         self.own_steps += steps
         self.cycle_steps = steps
-        yield from self.momentum.learn(self.x, learning_rate, steps, mixed)
+        yield from self.momentum.learn(x, learning_rate, steps, mixed)
+        if lineage != self.lineage:
+            self.momentum.reset()
         self._version += 1
 
     def roll_back(self, good: Vector) -> Iterator[None]:
@@ -268,12 +280,20 @@ class GossipState:
         yield from self._replace(encoded, self.age)
 
     def _replace(self, model: Encoded, age: int) -> Iterator[None]:
+        """Change to other weights at once, when they are complete.
+
+        Work that was begun on the old ones ends on the old ones; of two replacements at the same
+        time the first to be complete counts.
+        """
+        lineage, fresh = self.lineage, np.empty_like(self.x)
+        yield from copy_in(fresh, model)
+        if lineage != self.lineage:
+            return
+        self.x = fresh
         self.lineage += 1
         self.age = age
-        self.mixed_since_cycle = 0
+        self._mixes_at_start = self._mixes_at_end = self.mixes
         self.momentum.reset()
-        self._version += 1
-        yield from copy_in(self.x, model)
         self._version += 1
 
     # --- the asker ------------------------------------------------------------------------------
@@ -294,9 +314,7 @@ class GossipState:
         What is unresolved is not counted: its flow comes late and once, which disturbs but cannot
         feed back, and a dead peer must not hold the node up.
         """
-        return sum(
-            p.weight for p in self.outbox if not p.unresolved and p.lineage == self.lineage
-        )
+        return sum(p.weight for p in self.outbox if not p.unresolved and p.lineage == self.lineage)
 
     def _share_left(self) -> float:
         """kappa: how much of the model we last spoke for is surely still in ours."""
@@ -330,6 +348,13 @@ class GossipState:
             return Mixed("repeated"), nothing
         if isinstance(answer, Busy) and pending.unresolved:
             return Mixed("busy"), nothing
+        if isinstance(answer, Refused) and pending.unresolved and answer.reason is Reason.RATE:
+            # no answer to what became of it, so we must ask again
+            self._postpone(pending, pending.next_attempt)
+            return Mixed(f"refused: {answer.reason}"), nothing
+        if isinstance(answer, Flow | Adopt | Adopted | Cancelled) and answer.seq != pending.seq:
+            self._postpone(pending, pending.next_attempt)
+            return Mixed("mismatched"), nothing
         self.outbox.close(pending)
         meter = self.meter(pending.peer)
         passed = (self.own_steps - pending.own_steps) / max(self.cycle_steps, 1)
@@ -338,7 +363,7 @@ class GossipState:
             case Flow() if pending.lineage == self.lineage:
                 norm = FlowNorm()
                 self.age = max(self.age, answer.age)
-                self.mixed_since_cycle += 1
+                self.mixes += 1
                 self._left = max(self._left - answer.weight, 0.0)
                 work = self._changing(flow_out(self.x, answer.payload, norm))
                 return Mixed("flow", answer.weight, answer.staleness, norm), work
@@ -347,7 +372,7 @@ class GossipState:
             case Adopt() if self.should_adopt(answer.age):
                 return Mixed("adopt"), self._replace(answer.payload, answer.age)
             case Adopted():
-                self.mixed_since_cycle += 1
+                self.mixes += 1
                 return Mixed("adopted"), nothing
             case Refused():
                 return Mixed(f"refused: {answer.reason}"), nothing
@@ -356,9 +381,13 @@ class GossipState:
 
     def unanswered(self, pending: Pending, now: float) -> None:
         """No answer came in time: the slot is free again, RESOLVE will tell."""
+        self._postpone(pending, now)
+
+    @staticmethod
+    def _postpone(pending: Pending, since: float) -> None:
         pending.unresolved = True
         pending.attempts += 1
-        pending.next_attempt = now + min(0.1 * 2**pending.attempts, 8.0)
+        pending.next_attempt = since + min(0.1 * 2.0 ** min(pending.attempts, 10), 8.0)
 
     def adopt(self, model: Model) -> Iterator[None]:
         """A newcomer takes the model it pulled, if it still has next to no history."""
@@ -405,22 +434,30 @@ class GossipState:
             The answer, what it did, and the work to drive before the answer is sent.
         """
         nothing: Iterator[None] = iter(())
+        earlier = self.refuse(peer, incarnation, 0)
+        if earlier is not None:
+            # it was restarted while this payload arrived
+            return earlier, Mixed(f"refused: {earlier.reason}"), nothing
         kept = self.inbox.find(peer, ask.seq)
         if kept is not None:
-            return self._again(ask.seq, kept.answer), Mixed("repeated"), nothing
+            # whoever drives the work finishes it for both
+            return kept.answer, Mixed("repeated"), kept.work or nothing
         if self.inbox.is_finished(peer, ask.seq):
             return Refused(Reason.STALE_SEQ, f"{ask.seq} is finished"), Mixed("repeated"), nothing
         if ask.payload.size != self.x.size:
             detail = f"model has {ask.payload.size} values, expected {self.x.size}"
             return Refused(Reason.SHAPE, detail), Mixed("refused: shape"), nothing
+        if not self.inbox.has_place(peer):
+            return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
         if ask.age < self._config.adopt_ratio * self.age:
             # nothing is mixed, so asked again we say just that; our model goes over the question
-            self.inbox.begin(peer, incarnation, ask.seq, 0, now).answer = Cancelled(ask.seq)
+            self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
             offer = Adopt(ask.seq, self.age, ask.payload)
-            return offer, Mixed("adopt"), self._encode(ask.payload)
+            return offer, Mixed("adopt"), self._encode(self.x, ask.payload)
         if self.should_adopt(ask.age):
-            self.inbox.begin(peer, incarnation, ask.seq, 0, now).answer = Adopted(ask.seq)
-            return Adopted(ask.seq), Mixed("adopted"), self._replace(ask.payload, ask.age)
+            adopted = Adopted(ask.seq)
+            self.inbox.keep(peer, incarnation, adopted, now)
+            return adopted, Mixed("adopted"), self._replace(ask.payload, ask.age)
         tau = staleness(
             version_lag_steps=newest_steps - ask.own_steps,
             cycle_steps=ask.cycle_steps,
@@ -437,44 +474,40 @@ class GossipState:
         )
         weight = min(weight, ask.weight, self.most_weight())
         if weight == 0:
+            # for good: a copy of the question that comes later must not take effect after all
+            self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
             return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
         self._left *= 1 - weight
         self.age = max(self.age, ask.age)
-        self.mixed_since_cycle += 1
+        self.mixes += 1
         flow = Flow(ask.seq, self.age, weight, tau, ask.payload)
         norm = FlowNorm()
-        return flow, Mixed("flow", weight, tau, norm), self._mix(peer, incarnation, flow, norm, now)
+        kept = self.inbox.keep(peer, incarnation, flow, now)
+        kept.work = work = self._mix(kept, flow, norm)
+        return flow, Mixed("flow", weight, tau, norm), work
 
-    def _mix(
-        self, peer: str, incarnation: int, flow: Flow, norm: FlowNorm, now: float
-    ) -> Iterator[None]:
-        kept = self.inbox.begin(peer, incarnation, flow.seq, kept_bytes(flow), now)
-
-        def work() -> Iterator[None]:
-            yield from self._changing(flow_in(self.x, flow.payload, flow.weight, self._rng, norm))
-            kept.answer = flow
-
-        return work()
+    def _mix(self, kept: Kept, flow: Flow, norm: FlowNorm) -> Iterator[None]:
+        yield from self._changing(flow_in(self.x, flow.payload, flow.weight, self._rng, norm))
+        kept.work = None
 
     def answer_resolve(self, peer: str, incarnation: int, ask: Resolve, now: float) -> Answer:
         """The answer that was given to `ask.seq`, or from now on CANCELLED."""
         kept = self.inbox.find(peer, ask.seq)
         if kept is not None:
-            return self._again(ask.seq, kept.answer)
-        if self.inbox.is_finished(peer, ask.seq):
-            return Cancelled(ask.seq)
-        return self.inbox.cancel(peer, incarnation, ask.seq, now)
-
-    @staticmethod
-    def _again(seq: int, answer: Answer | None) -> Answer:
-        return Busy(_BUSY_RETRY_S) if answer is None else answer
+            return kept.answer if kept.work is None else Busy(_BUSY_RETRY_S)
+        cancelled = Cancelled(ask.seq)
+        if not self.inbox.is_finished(peer, ask.seq):
+            if not self.inbox.has_place(peer):
+                return Busy(_BUSY_RETRY_S)
+            self.inbox.keep(peer, incarnation, cancelled, now)
+        return cancelled
 
     def model(self, codec: str) -> tuple[Model, Iterator[None]]:
         """Our weights for a newcomer, or an empty answer while we have no history either."""
         if self.age == 0:
             return Model(0, None), iter(())
         encoded = self._blank(codec)
-        return Model(self.age, encoded), self._encode(encoded)
+        return Model(self.age, encoded), self._encode(self.x, encoded)
 
     def expire(self, now: float) -> list[Pending]:
         """Let go of what is past the horizon; returns exchanges whose end was never learnt."""

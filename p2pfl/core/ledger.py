@@ -17,7 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from p2pfl.core.messages import Answer, Cancelled, payload_of
+from p2pfl.core.messages import Adopted, Answer, Cancelled, Flow, payload_of
+
+_MOST_KEPT = 256
+"""Answers kept for one asker: several times what one that acknowledges and resolves can need."""
 
 
 @dataclass(slots=True)
@@ -64,9 +67,7 @@ class Outbox:
         for by_seq in self._open.values():
             yield from by_seq.values()
 
-    def open(
-        self, peer: str, own_steps: int, lineage: int, weight: float, now: float
-    ) -> Pending:
+    def open(self, peer: str, own_steps: int, lineage: int, weight: float, now: float) -> Pending:
         """Number a new exchange with `peer`; at the limit the oldest unresolved one is given up."""
         if len(self) >= self._limit:
             self.close(min(self, key=lambda p: (not p.unresolved, p.started)))
@@ -104,11 +105,16 @@ class Outbox:
 
 @dataclass(slots=True)
 class Kept:
-    """An answer that may be asked for again; `answer` is None while its arithmetic runs."""
+    """An answer that may be asked for again.
 
-    answer: Answer | None
+    Attributes:
+        work: its arithmetic while that runs; None once the answer may be sent.
+    """
+
+    answer: Flow | Adopted | Cancelled
     nbytes: int
     since: float
+    work: Iterator[None] | None = None
 
 
 @dataclass(slots=True)
@@ -137,12 +143,19 @@ class Inbox:
         """Whether an answer of `nbytes` more fits, counting payloads that are arriving."""
         return self.nbytes + self.arriving_bytes + nbytes <= self._limit_bytes
 
+    def has_place(self, peer: str) -> bool:
+        """Whether one more exchange of `peer` can be kept: strangers choose names and numbers."""
+        asker = self._askers.get(peer)
+        if asker is not None:
+            return len(asker.kept) < _MOST_KEPT
+        return len(self._askers) < self._limit_askers or self._idle() is not None
+
     def hear(self, peer: str, incarnation: int, floor: int) -> bool:
         """Note what the asker has finished with; False for a packet of an earlier incarnation."""
         asker = self._askers.get(peer)
         if asker is None:
             # an empty record is only worth its memory where it can refuse something
-            if floor > 0:
+            if (floor > 0 or incarnation > 1) and self.has_place(peer):
                 self._record(peer, incarnation, floor)
             return True
         if incarnation < asker.incarnation:
@@ -167,34 +180,33 @@ class Inbox:
         asker = self._askers.get(peer)
         return asker is not None and seq < asker.floor
 
-    def begin(self, peer: str, incarnation: int, seq: int, nbytes: int, now: float) -> Kept:
-        """An exchange takes effect from now on; its answer is given by `finish`."""
-        asker = self._askers.get(peer) or self._record(peer, incarnation, 0)
-        kept = asker.kept[seq] = Kept(None, nbytes, now)
-        self.nbytes += nbytes
-        return kept
+    def keep(
+        self, peer: str, incarnation: int, answer: Flow | Adopted | Cancelled, now: float
+    ) -> Kept:
+        """Exchange `answer.seq` ends like this, whenever it is asked about again.
 
-    def cancel(self, peer: str, incarnation: int, seq: int, now: float) -> Cancelled:
-        """Exchange `seq`, never seen, will never take effect here."""
-        answer = Cancelled(seq)
-        self.begin(peer, incarnation, seq, 0, now).answer = answer
-        return answer
+        `find` gave None for it, and `has_place` was true.
+        """
+        asker = self._askers.get(peer) or self._record(peer, incarnation, 0)
+        kept = asker.kept[answer.seq] = Kept(answer, kept_bytes(answer), now)
+        self.nbytes += kept.nbytes
+        return kept
 
     def expire(self, now: float) -> None:
         """Forget what nobody can ask for any more, and refuse it should it come after all."""
-        for peer, asker in list(self._askers.items()):
+        for asker in self._askers.values():
             late = [seq for seq, kept in asker.kept.items() if now - kept.since > self._horizon_s]
             if late:
                 asker.floor = max(asker.floor, max(late) + 1)
                 self._drop(asker, late)
-            if not asker.kept and not asker.floor:
-                del self._askers[peer]
+
+    def _idle(self) -> str | None:
+        """The asker known longest of those for whom nothing is kept."""
+        return next((peer for peer, asker in self._askers.items() if not asker.kept), None)
 
     def _record(self, peer: str, incarnation: int, floor: int) -> _Asker:
-        if len(self._askers) >= self._limit_askers:
-            idle = next((name for name, asker in self._askers.items() if not asker.kept), None)
-            if idle is not None:
-                del self._askers[idle]
+        if len(self._askers) >= self._limit_askers and (idle := self._idle()) is not None:
+            del self._askers[idle]
         asker = self._askers[peer] = _Asker(incarnation, floor, {})
         return asker
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from p2pfl.core.compression import CODECS, Encoded
 from p2pfl.core.weights import Vector, pieces
 
-
 STALENESS_MAX = 1e6
 """Cycles; beyond it a model is as old as can be."""
 

@@ -56,8 +56,9 @@ class QuasiGlobalMomentum:
             mixed = False
         if mixed and drift is None:
             drift = np.zeros_like(x)
-        self.previous, self.drift = previous, drift
-        share = np.float32(self.beta * (1 - self.beta) / (learning_rate * steps))
+        # a learning rate that ran down to zero moves nothing that could be told from noise
+        mixed = mixed and learning_rate > 0
+        share = np.float32(self.beta * (1 - self.beta) / (learning_rate * steps) if mixed else 0)
         for at in pieces(x.size):
             if mixed and drift is not None:
                 moved = previous[at] - x[at]
@@ -66,3 +67,5 @@ class QuasiGlobalMomentum:
                 drift[at] += moved
             previous[at] = x[at]
             yield
+        # not before they are whole: a checkpoint may look at them meanwhile
+        self.previous, self.drift = previous, drift

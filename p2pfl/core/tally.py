@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from p2pfl.core.gossip import smoothed
 
-
 _REASONS = 32
 """Reasons told apart for one peer: the text of a `WireError` shows what was sent."""
 

@@ -10,7 +10,7 @@ it; it is taken with zeros in that place. The newest file and the one before are
 every instant a good one has one of the two names.
 
 Neither way is the model copied: bytes go from the vector to the file, and from the file to the
-vector, in pieces of 1 MiB. The format is https://github.com/huggingface/safetensors.
+vector, piece by piece. The format is https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
