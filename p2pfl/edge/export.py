@@ -18,8 +18,9 @@ from typing import BinaryIO
 import numpy as np
 
 from p2pfl.core.weights import read_only
-from p2pfl.edge.checkpoint import METADATA, NEWEST, PREVIOUS, Checkpoint, newest, write
+from p2pfl.edge.checkpoint import NEWEST, PREVIOUS, newest
 from p2pfl.edge.identity import replacement
+from p2pfl.edge.sealed import METADATA, Checkpoint, write
 from p2pfl.errors import ConfigError
 
 

@@ -25,7 +25,8 @@ from safetensors.numpy import load_file
 
 from p2pfl import __version__
 from p2pfl.core.weights import PIECE, Entry, Layout, Vector
-from p2pfl.edge.checkpoint import METADATA, NEWEST, PREVIOUS, RESERVED, Checkpoints, newest, read
+from p2pfl.edge.checkpoint import NEWEST, PREVIOUS, Checkpoints, newest
+from p2pfl.edge.sealed import METADATA, RESERVED, read
 from p2pfl.errors import ConfigError, StateError
 from p2pfl.ports import Saved, Store
 
