@@ -6,7 +6,7 @@ simulator an in-memory network, a virtual clock and a modelled compute time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -216,8 +216,8 @@ class Sighting:
 class Discovery(Protocol):
     """Finds peers; never decides whether they are alive."""
 
-    def events(self) -> AsyncIterator[Sighting]:
-        """Sightings as they happen, for ever; announces this node while it is iterated."""
+    def events(self) -> AsyncGenerator[Sighting, None]:
+        """Sightings as they happen, for ever; announces this node until it is closed."""
         ...
 
 

@@ -17,12 +17,13 @@ import numpy as np
 from p2pfl.config import DeviceConfig
 from p2pfl.core import wire
 from p2pfl.core.neighbours import rule
+from p2pfl.edge.announcement import Announcement
 from p2pfl.edge.checkpoint import Checkpoints
 from p2pfl.edge.http import HttpTransport
 from p2pfl.edge.identity import StateDir, default_path
 from p2pfl.edge.interfaces import survey, usable
 from p2pfl.edge.journal import SqliteJournal
-from p2pfl.edge.mdns import Announcement, Mdns
+from p2pfl.edge.mdns import Mdns
 from p2pfl.edge.static import StaticPeers, merge
 from p2pfl.edge.worker import Worker
 from p2pfl.learning.partition import parse_shard

@@ -12,7 +12,8 @@ import aiohttp
 import click
 
 from p2pfl.core import wire
-from p2pfl.edge.mdns import browse, compatible
+from p2pfl.edge.announcement import compatible
+from p2pfl.edge.mdns import browse
 from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Sighting
 

@@ -300,13 +300,19 @@ class GossipState:
 
     def can_ask(self) -> bool:
         """Whether one more exchange may be in flight."""
-        fits = self._set_aside() + self._config.weight <= self._share_left()
-        return fits and self.outbox.in_flight < self._config.outstanding
+        worth_it = self._share() >= min(self._config.weight, _LEAST_WEIGHT)
+        return worth_it and self.outbox.in_flight < self._config.outstanding
 
     def open(self, peer: str, now: float) -> Pending:
         """Set a share aside for an exchange with `peer`; the caller has checked `can_ask`."""
-        share = self._config.weight
-        return self.outbox.open(peer, self.own_steps, self.lineage, share, now)
+        return self.outbox.open(peer, self.own_steps, self.lineage, self._share(), now)
+
+    def _share(self) -> float:
+        """q of the next ask: at most half of what is free, so that we can still answer others.
+
+        If all asked with all they have, all would be BUSY for all, and nothing would ever mix.
+        """
+        return min(self._config.weight, (self._share_left() - self._set_aside()) / 2)
 
     def _set_aside(self) -> float:
         """Q: shares of our model that answers on their way may still take.

@@ -19,7 +19,7 @@ Rules of the file:
   and Lifeguard's timeout shrinks with the number of senders.
 - Hearsay is bounded: it may be ahead of what the member itself told us by `HEARSAY_JUMP`, and not
   at all once the member's words have shown it wrong. A lie lasts until the next direct contact, and
-  the dead are asked again for ever, at least every `RETRY_MAX_S`.
+  the dead are asked again, at least every `RETRY_MAX_S`, until they are forgotten.
 - A caller that comes late was not running: that is held against our health, not against others.
 
 SWIM: Das, Gupta & Motivala, DSN 2002. Lifeguard: Dadgar, Phillips & Currey, arXiv:1707.00788.
@@ -700,6 +700,7 @@ class Membership:
             return
         if status is not Status.DEAD and not member.addresses:
             return
+        left = status is Status.DEAD and not rumour.addresses
         member.version = version
         if sender == rumour.node:
             member.told = version
@@ -712,13 +713,12 @@ class Membership:
             self._become(member, Status.SUSPECT, f"suspected by {sender}", now)
             self._accuse(member, sender, now)
             self._hurry(member.node, now)
-        elif was is not Status.DEAD and self._knows_better(member, before, now):
+        elif was is not Status.DEAD and not left and self._knows_better(member, before, now):
             if was is Status.ALIVE:
                 self._become(member, Status.SUSPECT, f"dead to {sender}", now)
             self._expire_at(member, now + self._suspicion_s())
             self._hurry(member.node, now)
         else:
-            left = not rumour.addresses
             if was is not Status.DEAD or left != member.left or before == UNTOLD:
                 reason = "left" if left else "rumour"
                 self._become(member, Status.DEAD, reason, now, left=left)

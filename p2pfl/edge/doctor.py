@@ -11,35 +11,32 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
-import secrets
-import socket
-import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-import aiohttp
-from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
-from zeroconf import Error as ZeroconfError
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
-
+from p2pfl.edge.announcement import compatible
 from p2pfl.edge.interfaces import Interface, Verdict, multicast_addresses, survey
-from p2pfl.edge.mdns import browse, compatible
+from p2pfl.edge.mdns import browse
+from p2pfl.edge.probes import (
+    MDNS_GROUP,
+    MDNS_GROUP6,
+    STATUS_S,
+    Answer,
+    Outcome,
+    ask_all,
+    can_bind_port,
+    is_heard,
+    join_problem,
+)
 from p2pfl.edge.static import join, parse
 from p2pfl.errors import NetworkError
 from p2pfl.ports import Sighting
 
 Grade: TypeAlias = Literal["ok", "info", "wrong"]
-Outcome: TypeAlias = Literal["node", "stranger", "refused", "silent", "unreachable"]
 
-PROBE = "_p2pfl-probe._tcp.local."
 BROWSE_S = 3.0
-ECHO_S = 2.0
-STATUS_S = 2.0
-STATUS_BYTES = 1 << 20
 MDNS_PORT = 5353
-MDNS_GROUP, MDNS_GROUP6 = "224.0.0.251", "ff02::fb"
 
 _OPEN_MDNS = (
     "allow multicast DNS in this device's firewall: `sudo ufw allow 5353/udp`, or "
@@ -62,25 +59,6 @@ class Finding:
     verdict: Grade
     text: str
     fix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of asking an address for its status.
-
-    Attributes:
-        outcome: a node, something that is no node, or no answer, and how.
-        status: what a node says of itself; empty otherwise.
-    """
-
-    address: str
-    outcome: Outcome
-    status: Mapping[str, Any] = field(default_factory=dict)
-
-    def says(self, key: str) -> str | None:
-        """A field of the status, as text."""
-        value = self.status.get(key)
-        return value if isinstance(value, str) else str(value) if isinstance(value, int) else None
 
 
 async def diagnose(
@@ -124,9 +102,10 @@ async def diagnose(
     port_is, answers = await port_findings(used, port, local)
     findings += port_is
     says = next((answer for answer in answers if answer.outcome == "node"), None)
-    if says is not None:
+    if port is not None and says is not None:
         run, layout = run or says.says("run"), layout or says.says("layout")
-    if local:
+    elif len({(peer.run, peer.layout, peer.version) for peer in local}) == 1:
+        # Nodes of several kinds on this device would leave open whom to compare with.
         run, layout = run or local[0].run, layout or local[0].layout
         version = version or local[0].version
     others = [peer for peer in seen if peer not in local]
@@ -172,9 +151,9 @@ async def interface_findings(found: Sequence[Interface]) -> list[Finding]:
 
 async def daemon_findings() -> list[Finding]:
     """Whether the mDNS port can be shared; another responder on it is fine."""
-    if _binds(MDNS_PORT, shared=False):
+    if can_bind_port(MDNS_PORT, shared=False):
         return [Finding("port 5353", "ok", "no other mDNS responder on this device")]
-    if _binds(MDNS_PORT, shared=True):
+    if can_bind_port(MDNS_PORT, shared=True):
         text = "another mDNS responder (avahi, systemd-resolved, a node) is on it too; both work"
         return [Finding("port 5353", "ok", text)]
     text = "another program holds UDP 5353 for itself"
@@ -205,7 +184,7 @@ async def multicast_findings(used: Sequence[Interface]) -> list[Finding]:
     for interface in used:
         for voice in multicast_addresses(interface):
             group = MDNS_GROUP6 if ":" in voice else MDNS_GROUP
-            problem = _join_problem(voice, interface.index)
+            problem = join_problem(voice, interface.index)
             text = f"{interface.name} joins {group}"
             if problem is None:
                 findings.append(Finding("multicast", "ok", text))
@@ -222,7 +201,7 @@ async def echo_findings(used: Sequence[Interface]) -> list[Finding]:
     findings = []
     for interface in used:
         for voice in multicast_addresses(interface):
-            if await _is_heard(voice):
+            if await is_heard(voice):
                 text = f"own announcement on {interface.name} ({voice}) is heard back"
                 findings.append(Finding("announcement", "ok", text))
             else:
@@ -241,10 +220,10 @@ async def port_findings(
     """
     hosts = [str(a.ip) for interface in used for a in interface.addresses if not a.is_link_local]
     if port is not None:
-        answers = await _ask_all([join(host, port) for host in hosts])
+        answers = await ask_all([join(host, port) for host in hosts])
         return _port_given(port, answers), answers
     if local:
-        answers = await _ask_all([address for peer in local for address in peer.addresses])
+        answers = await ask_all([address for peer in local for address in peer.addresses])
         findings = []
         for peer in local:
             own = [answer for answer in answers if answer.address in peer.addresses]
@@ -274,7 +253,7 @@ async def peer_findings(
         return [Finding("peers", "info", text, fix)]
     findings: list[Finding] = []
     asked = [peer for peer in others if run is None or peer.run in (None, run)]
-    answers = await _ask_all([address for peer in asked for address in peer.addresses])
+    answers = await ask_all([address for peer in asked for address in peer.addresses])
     for peer in others:
         if peer not in asked:
             text = f"{_named(peer)} is of another run, '{peer.run}'"
@@ -365,34 +344,6 @@ async def _listener_finding(host: str) -> Finding:
     return Finding("connections", "ok", f"{host} takes connections")
 
 
-async def _ask_all(addresses: Sequence[str]) -> list[Answer]:
-    limits = aiohttp.ClientTimeout(total=STATUS_S)
-    async with aiohttp.ClientSession(timeout=limits) as session, asyncio.TaskGroup() as group:
-        asking = [group.create_task(_ask(session, a)) for a in dict.fromkeys(addresses)]
-    return [answer.result() for answer in asking]
-
-
-async def _ask(session: aiohttp.ClientSession, address: str) -> Answer:
-    """GET /v1/status; whatever it answers, or not, is a finding."""
-    body = bytearray()
-    try:
-        async with session.get(f"http://{address}/v1/status", allow_redirects=False) as response:
-            async for chunk in response.content.iter_chunked(1 << 16):
-                body += chunk
-                if len(body) > STATUS_BYTES:
-                    return Answer(address, "stranger")
-        status = json.loads(body)
-    except TimeoutError:
-        return Answer(address, "silent")
-    except aiohttp.ClientConnectorError as error:
-        is_refusal = isinstance(error.os_error, ConnectionRefusedError)
-        return Answer(address, "refused" if is_refusal else "unreachable")
-    except (aiohttp.ClientError, OSError, ValueError, RecursionError):
-        return Answer(address, "stranger")
-    is_node = isinstance(status, dict) and isinstance(status.get("node"), str)
-    return Answer(address, "node", status) if is_node else Answer(address, "stranger")
-
-
 async def _seen(seconds: float, interfaces: Sequence[str]) -> list[Sighting]:
     try:
         return await browse(seconds, interfaces)
@@ -402,64 +353,6 @@ async def _seen(seconds: float, interfaces: Sequence[str]) -> list[Sighting]:
 
 
 # --- sockets ------------------------------------------------------------------------------------
-
-
-async def _is_heard(voice: str) -> bool:
-    """Announce a service of its own type from this address, and listen with other sockets."""
-    heard = asyncio.Event()
-    name = f"{secrets.token_hex(8)}.{PROBE}"
-    service = AsyncServiceInfo(PROBE, name, port=9, server=name, parsed_addresses=[voice])
-
-    def changed(
-        zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        if name == service.name and state_change is ServiceStateChange.Added:
-            heard.set()
-
-    try:
-        async with (
-            AsyncZeroconf(interfaces=[voice]) as listener,
-            AsyncZeroconf(interfaces=[voice]) as speaker,
-            AsyncServiceBrowser(
-                listener.zeroconf, PROBE, handlers=[changed], question_type=DNSQuestionType.QM
-            ),
-            asyncio.timeout(ECHO_S),
-        ):
-            await listener.zeroconf.async_wait_for_start()
-            await speaker.async_register_service(service, cooperating_responders=True)
-            await heard.wait()
-    except (OSError, TimeoutError, ZeroconfError):
-        return False
-    return True
-
-
-def _join_problem(voice: str, index: int) -> OSError | None:
-    """Try to join the mDNS group on one interface."""
-    try:
-        if ":" in voice:
-            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-                group = socket.inet_pton(socket.AF_INET6, MDNS_GROUP6) + struct.pack("@I", index)
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
-        else:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                group = socket.inet_aton(MDNS_GROUP) + socket.inet_aton(voice)
-                probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
-    except OSError as error:
-        return error
-    return None
-
-
-def _binds(port: int, *, shared: bool) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        if shared:
-            for option in (socket.SO_REUSEADDR, getattr(socket, "SO_REUSEPORT", None)):
-                if option is not None:
-                    probe.setsockopt(socket.SOL_SOCKET, option, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 def _named(peer: Sighting) -> str:

@@ -30,9 +30,9 @@ from aiohttp import hdrs, payload, web
 from p2pfl.config import LimitsConfig
 from p2pfl.core import wire
 from p2pfl.core.compression import CODECS, Bytes
-from p2pfl.core.messages import Packet, payload_of
+from p2pfl.core.messages import Packet, Reason, Refused, payload_of
 from p2pfl.core.weights import pieces
-from p2pfl.errors import NetworkError, PeerTimeout, PeerUnreachable, WireError
+from p2pfl.errors import NetworkError, PeerError, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Forward, Service, Traffic
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ _GRACE_S = 5.0
 _CONNECT_S = 1.0
 _FORWARD_S = 0.5
 _GUARD_S = 1.0
+_DETAIL_CHARS = 200
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 (a node is meant to be reached; --bind narrows it)
 
 
@@ -219,7 +220,7 @@ class _Answering:
                 packet = replace(head.with_payload(buffer), address=packet.address)
                 reply = self._service.handle(packet, time.monotonic() - started)
         if isinstance(reply, Forward):
-            return await self._send(request, await self._forward(reply))
+            return await self._send(request, await self._forward(reply, packet.sender))
         try:
             for _ in reply.work:
                 await asyncio.sleep(0)
@@ -228,9 +229,15 @@ class _Answering:
                 pass
         return await self._send(request, reply.packet)
 
-    async def _forward(self, wish: Forward) -> Packet:
-        async with asyncio.timeout(_FORWARD_S):
-            return await self._transport.request(wish.address, wish.packet)
+    async def _forward(self, wish: Forward, asker: str) -> Packet:
+        """The answer of whoever is there, as it came; or ours, that nobody answers there."""
+        try:
+            async with asyncio.timeout(_FORWARD_S):
+                return await self._transport.request(wish.address, wish.packet)
+        except (PeerError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {_FORWARD_S:g} s"
+            refused = Refused(Reason.UNREACHABLE, reason[:_DETAIL_CHARS])
+            return replace(wish.packet, recipient=asker, floor=0, rumours=(), body=refused)
 
     async def _send(self, request: web.Request, packet: Packet) -> web.StreamResponse:
         body = _Body(packet)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
@@ -69,7 +70,7 @@ class StaticPeers:
         # A dict, so that a peer named twice is one peer and the user's order stays.
         self._addresses = tuple(dict.fromkeys(join(*parse(address)) for address in addresses))
 
-    async def events(self) -> AsyncIterator[Sighting]:
+    async def events(self) -> AsyncGenerator[Sighting, None]:
         """One sighting for each address."""
         for address in self._addresses:
             yield Sighting((address,))
@@ -85,7 +86,7 @@ def merge(*sources: Discovery) -> Discovery:
 class _Merged:
     sources: tuple[Discovery, ...]
 
-    async def events(self) -> AsyncIterator[Sighting]:
+    async def events(self) -> AsyncGenerator[Sighting, None]:
         """Sightings of all sources, each source's in its own order, for ever."""
         news: asyncio.Queue[Sighting] = asyncio.Queue(BACKLOG)
         async with asyncio.TaskGroup() as group:
@@ -107,15 +108,12 @@ class _Merged:
 
 async def _pump(source: Discovery, news: asyncio.Queue[Sighting]) -> None:
     """Pass a source's sightings on; closes the source, so that it can say its goodbye."""
-    events = source.events()
-    try:
-        async for sighting in events:
-            await news.put(sighting)
-    except NetworkError as error:
-        log.warning("a source of peers failed, the others go on: %s", error)
-    finally:
-        if isinstance(events, AsyncGenerator):
-            await events.aclose()
+    async with aclosing(source.events()) as events:
+        try:
+            async for sighting in events:
+                await news.put(sighting)
+        except NetworkError as error:
+            log.warning("a source of peers failed, the others go on: %s", error)
 
 
 def _is_host(text: str) -> bool:

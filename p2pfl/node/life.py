@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import numpy as np
@@ -154,14 +154,17 @@ class Node:
     async def _watch(self) -> None:
         """What discovery sees: members to be met, and others to be listed with the reason."""
         vitals = self.vitals
-        async for sighting in self._discovery.events():
-            if sighting.gone or not sighting.addresses or sighting.node == vitals.id:
-                continue
-            other = mismatch(vitals.config.run, vitals.layout.digest, sighting.run, sighting.layout)
-            if other is not None:
-                vitals.keep_out(sighting.addresses[0], other)
-            else:
-                self._spawn(self.asking.meet(sighting), name=f"meet {sighting.addresses[0]}")
+        async with aclosing(self._discovery.events()) as sightings:
+            async for sighting in sightings:
+                if sighting.gone or not sighting.addresses or sighting.node == vitals.id:
+                    continue
+                other = mismatch(
+                    vitals.config.run, vitals.layout.digest, sighting.run, sighting.layout
+                )
+                if other is not None:
+                    vitals.keep_out(sighting.addresses[0], other)
+                else:
+                    self._spawn(self.asking.meet(sighting), name=f"meet {sighting.addresses[0]}")
 
     async def _upkeep(self) -> None:
         """Probes that are due, exchanges whose end is not known, memory past its horizon."""

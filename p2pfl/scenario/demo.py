@@ -14,16 +14,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
-from p2pfl.errors import ConfigError, NetworkError, P2pflError
+from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Clock
 from p2pfl.scenario import alone
 from p2pfl.scenario.expect import resumed, settled, stall
 from p2pfl.scenario.processes import NodeProcess, Swarm
-from p2pfl.scenario.record import Happening, Plan, Record, What
-from p2pfl.scenario.scene import Row, Scene, Show, state_of
+from p2pfl.scenario.record import Happening, Plan, Record, Sample, What
+from p2pfl.scenario.scene import Mood, Row, Scene, Show, state_of
 from p2pfl.scenario.timeline import Action, Role, Step
 from p2pfl.scenario.watching import FRESH_S, Look, Watch
 
@@ -34,6 +33,7 @@ ASSEMBLY_S = 90.0
 
 _TICK_S = 0.1
 _DRAW_EVERY_S = 0.25
+_SAMPLE_EVERY_S = 0.5
 _FINAL_SHARE = 0.1
 
 
@@ -63,6 +63,8 @@ class Demo:
         self._happenings: list[Happening] = []
         self._awaited: dict[str, What] = {}
         self._untimely: list[str] = []
+        self._drawn = 0.0
+        self._samples: list[Sample] = []
         self._swarm = Swarm(plan.folder, plan.run, plan.task, self._options())
         self._watch = Watch(self._swarm, clock)
 
@@ -81,8 +83,14 @@ class Demo:
             ConfigError: a node did not start; its own words are passed on.
             NetworkError: they did not find each other.
         """
+        try:
+            return await self._played()
+        except BaseExceptionGroup as group:
+            raise _sole(group) from None
+
+    async def _played(self) -> Record:
         plan, swarm = self._plan, self._swarm
-        plan.folder.mkdir(parents=True)
+        plan.folder.mkdir(parents=True, exist_ok=True)
         async with swarm.running():
             for number, name in enumerate(plan.names, start=1):
                 shard = ("--shard", f"{number}/{len(plan.names)}")
@@ -106,26 +114,23 @@ class Demo:
         self._happen("", What.PHASE, f"{plan.nodes} nodes start and look for each other")
         for name in plan.first:
             self._swarm.nodes[name].start()
-        last_draw = self._clock()
         while not all(map(self._has_found_all, plan.first)):
             await asyncio.sleep(_TICK_S)
             for node in self._swarm.nodes.values():
                 if node.has_died():
                     raise ConfigError(_obituary(node))
-            now = self._clock()
-            if now - self._began > ASSEMBLY_S:
+            if self._clock() - self._began > ASSEMBLY_S:
                 found = sum(map(self._has_found_all, plan.first))
                 raise NetworkError(
                     f"{found} of {plan.nodes} nodes found all others within {ASSEMBLY_S:g} s; "
                     f"see their logs in {plan.folder}"
                 )
-            if now - last_draw >= _DRAW_EVERY_S:
-                last_draw = now
-                self._draw()
+            self._draw()
         self._complete = self._clock()
-        self._happenings = [replace(h, at=h.at - self._complete) for h in self._happenings]
+        starting_s = self._complete - self._began
+        self._happenings = [replace(one, at=one.at - starting_s) for one in self._happenings]
         self._happen("", What.PHASE, f"all {plan.nodes} nodes train and know each other")
-        return self._complete - self._began
+        return starting_s
 
     def _has_found_all(self, name: str) -> bool:
         seen = self._watch.latest.get(name)
@@ -140,21 +145,18 @@ class Demo:
 
     async def _play(self) -> None:
         due = list(self._plan.steps)
-        last_draw = self._clock()
         while (now := self._now()) < self._plan.seconds:
             while due and due[0].at <= now:
                 self._do(due.pop(0))
             self._notice()
-            if self._clock() - last_draw >= _DRAW_EVERY_S:
-                last_draw = self._clock()
-                self._draw()
+            self._draw()
+            self._sample()
             await asyncio.sleep(_TICK_S)
 
     def _do(self, step: Step) -> None:
         node = self._swarm.nodes[step.node]
-        if step.action is not Action.JOIN and step.action is not Action.RESTART:
-            if not node.condition.is_alive:
-                return  # it died by itself, which was told
+        if step.action not in (Action.JOIN, Action.RESTART) and not node.condition.is_alive:
+            return  # it died by itself, which was told
         match step.action:
             case Action.KILL:
                 node.kill()
@@ -208,7 +210,21 @@ class Demo:
         seen = self._watch.latest.get(name)
         return seen if seen and seen.incarnation == self._swarm.nodes[name].starts else None
 
+    def _sample(self) -> None:
+        """Note how all nodes stand, if that was not done a moment ago."""
+        if self._samples and self._now() - self._samples[-1].at < _SAMPLE_EVERY_S:
+            return
+        at = self._now()
+        for node in self._swarm.nodes.values():
+            row = self._row(node)
+            seen = row.seen if row.mood in (Mood.GOOD, Mood.BUSY) else None
+            self._samples.append(Sample(at, node.name, row.state, seen))
+
     def _draw(self) -> None:
+        """Show how it stands, if that was not done a moment ago."""
+        if self._clock() - self._drawn < _DRAW_EVERY_S:
+            return
+        self._drawn = self._clock()
         plan, watch = self._plan, self._watch
         at = None if self._complete is None else self._now()
         coming = next((s for s in plan.steps if at is not None and s.at > at), None)
@@ -219,7 +235,7 @@ class Demo:
                 watch.history[-1] if watch.history else None,
                 tuple(self._row(node) for node in self._swarm.nodes.values()),
                 tuple(self._happenings),
-                f"{coming.node}: {coming.action} at t={coming.at:.0f} s" if coming else "",
+                coming,
             )
         )
 
@@ -237,9 +253,7 @@ class Demo:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _record(
-        self, begin: float, end: float, starting_s: float, late: tuple[str, ...]
-    ) -> Record:
+    def _record(self, begin: float, end: float, starting_s: float, late: tuple[str, ...]) -> Record:
         plan, nodes = self._plan, self._swarm.nodes
         zero = self._complete or 0.0
         looks = [_shifted(seen, zero) for seen in self._watch.looks]
@@ -248,6 +262,7 @@ class Demo:
         own_steps = median(self._watch.latest[n].own_steps for n in self._watch.latest)
         return Record(
             plan=plan,
+            samples=self._samples,
             looks=looks,
             history=[replace(sum_, at=sum_.at - zero) for sum_ in self._watch.history],
             happenings=self._happenings,
@@ -266,7 +281,7 @@ class Demo:
         """Accuracy at the end: the mean over the last evaluations, which wobble."""
         seen = self._present(name)
         since = self._plan.seconds * (1 - _FINAL_SHARE)
-        if seen is None or self._swarm.nodes[name].condition.value == "died":
+        if seen is None or name in self._untimely:
             return None
         known = {
             one.measured_at: one.accuracy
@@ -289,4 +304,7 @@ def _obituary(node: NodeProcess) -> str:
     return f"{node.name} ended by itself ({how}); the end of {node.log}:\n{words}"
 
 
-__all__ = ["Demo", "P2pflError", "Path"]
+def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What really happened; task groups wrap it."""
+    inner = group.exceptions[0]
+    return _sole(inner) if isinstance(inner, BaseExceptionGroup) else inner

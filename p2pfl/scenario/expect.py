@@ -43,17 +43,16 @@ def judged(record: Record) -> list[Verdict]:
     for name, role in plan.roles.items():
         if role in (Role.RESTARTED, Role.LATE) and record.accuracies:
             verdicts.append(_caught_up(record, name, role))
-    for name, resumed in record.resumed.items():
-        value = "it did" if resumed else "it began anew"
-        verdicts.append(Verdict(f"restarted {name}", "continues its checkpoint", value, resumed))
-    lost = ", ".join((*record.untimely, *record.killed_at_end))
-    if lost:
-        verdicts.append(Verdict("ended out of order", "nobody", lost, held=False))
+    for name, age in record.resumed.items():
+        what = f"checkpoint of {name}"
+        verdicts.append(Verdict(what, "age > 0", f"age {age:,}", age > 0))
+    if lost := ", ".join(record.untimely):
+        verdicts.append(Verdict("ended by itself", "nobody", lost, held=False))
     return verdicts
 
 
 def _accuracy(record: Record, bound: float) -> Verdict:
-    what = f"mean accuracy of {len(record.finals)} nodes"
+    what = f"mean accuracy, {len(record.finals)} nodes"
     if len(record.accuracies) < len(record.finals):
         missing = ", ".join(n for n, accuracy in record.finals.items() if accuracy is None)
         return Verdict(what, f">= {bound:.3f}", f"{missing} not known", held=False)
@@ -64,7 +63,7 @@ def _accuracy(record: Record, bound: float) -> Verdict:
 def _stalls(record: Record) -> Verdict:
     worst = max(record.stalls, key=lambda name: record.stalls[name])
     longest = record.stalls[worst]
-    what = "longest stall of a survivor"
+    what = "longest stall"
     return Verdict(what, f"<= {STALL_S:.1f} s", f"{longest:.1f} s ({worst})", longest <= STALL_S)
 
 
@@ -102,14 +101,14 @@ def stall(journal: Path, begin: float, end: float) -> float:
     return longest_gap((row["wall"] for row in read(journal, "cycle")), begin, end)
 
 
-def resumed(journal: Path) -> bool:
-    """Whether the latest start of a node continued a model with some history.
+def resumed(journal: Path) -> int:
+    """The age at which the latest start of a node continued; 0 if it began anew.
 
     Raises:
         StateError: the journal cannot be read.
     """
     starts = read(journal, "started")
-    return len(starts) > 1 and bool(starts[-1]["resumed"]) and starts[-1]["age"] > 0
+    return int(starts[-1]["age"]) if len(starts) > 1 and starts[-1]["resumed"] else 0
 
 
 def settled(accuracies: Sequence[tuple[float, float]], begin: float) -> float | None:

@@ -268,7 +268,7 @@ class Swarm:
                     await node.ended()
         late = [node for node in self.nodes.values() if node.starts and node.exit_code is None]
         for node in late:
-            log.warning("%s did not end within %g s and was killed", node.name, STOPPING_S)
+            log.info("%s did not end within %g s and is killed", node.name, STOPPING_S)
             node.destroy()
         return late
 

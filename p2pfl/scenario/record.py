@@ -39,6 +39,16 @@ class Happening:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One node at one time, as a viewer saw it; `seen` is None where it did not answer."""
+
+    at: float
+    node: str
+    state: str
+    seen: Look | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to show.
@@ -94,12 +104,13 @@ class Record:
     """What was seen.
 
     Attributes:
-        looks: at single nodes, by time.
+        samples: all nodes at regular times.
+        looks: all answers of all nodes, by time.
         history: of the swarm, by time.
         happenings: by time.
         finals: accuracy of each node at the end; None where it has none, or the node was gone.
         stalls: longest pause between two training cycles, in seconds, of each survivor.
-        resumed: whether the restarted nodes continued from a checkpoint.
+        resumed: the age at which restarted nodes continued their checkpoint, 0 if they began anew.
         local: the local-only level, None where it could not be measured.
         starting_s: until the swarm was complete.
         wall_s: everything, from the first process to the last.
@@ -109,12 +120,13 @@ class Record:
     """
 
     plan: Plan
+    samples: list[Sample]
     looks: list[Look]
     history: list[Together]
     happenings: list[Happening]
     finals: dict[str, float | None]
     stalls: dict[str, float]
-    resumed: dict[str, bool]
+    resumed: dict[str, int]
     local: LocalOnly | None
     starting_s: float
     wall_s: float

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from p2pfl.scenario.processes import Condition
 from p2pfl.scenario.record import Happening, Plan
-from p2pfl.scenario.timeline import Role
+from p2pfl.scenario.timeline import Role, Step
 from p2pfl.scenario.watching import Look, Together
 
 
@@ -49,7 +49,7 @@ class Scene:
         at: seconds since the swarm was complete, None before.
         swarm: their common figures, None before anybody answered.
         happenings: so far, by time.
-        coming: what the timeline does next, in words; empty if nothing.
+        coming: what the timeline does next, None if nothing.
     """
 
     plan: Plan
@@ -57,7 +57,7 @@ class Scene:
     swarm: Together | None
     rows: tuple[Row, ...]
     happenings: tuple[Happening, ...]
-    coming: str
+    coming: Step | None
 
 
 class Show(Protocol):

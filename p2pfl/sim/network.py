@@ -8,7 +8,7 @@ goes through the wire's encode and decode, so that what is simulated is what tra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -46,11 +46,11 @@ class Network:
         """The transport of one host, `host:port`."""
         return MemoryTransport(self, address)
 
-    def announce(self, sighting: Sighting) -> AsyncIterator[Sighting]:
+    def announce(self, sighting: Sighting) -> AsyncGenerator[Sighting, None]:
         """A discovery that everybody hears at once."""
         return self._announce(sighting)
 
-    async def _announce(self, sighting: Sighting) -> AsyncIterator[Sighting]:
+    async def _announce(self, sighting: Sighting) -> AsyncGenerator[Sighting, None]:
         news: asyncio.Queue[Sighting] = asyncio.Queue()
         for known in self._sighted.values():
             news.put_nowait(known)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfl.config import MembershipConfig
@@ -221,3 +221,716 @@ class Swarm:
             self.at(self.now + TIMEOUT, relay, refuse)
 
         self.send(node, relay, arrive)
+
+
+def noticed_s(n: int) -> float:
+    """By when everybody knows of a crash, in an idle swarm.
+
+    4 intervals until somebody's turn falls on it (n - 1 nodes miss that with probability e^-4);
+    a direct probe, an indirect one of twice the timeout, and the poll that follows each; from then
+    the least suspicion, or another 4 intervals and probe until two others confirm it; 8 intervals
+    until the verdict has ridden to everybody on two messages a second.
+    """
+    verdict = 3 * TIMEOUT + 2 * 0.2
+    confirmed = 4 * INTERVAL + verdict
+    return 4 * INTERVAL + verdict + max(suspicion_s(n), confirmed) + 8 * INTERVAL
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 20, 50])
+def test_a_crash_is_noticed_by_everybody_within_the_bound(n):
+    for seed in range(4):
+        swarm = Swarm(n, seed=seed)
+        swarm.run(5 + seed / 3)
+        assert not swarm.deaths()
+        swarm.crash("0001")
+        swarm.run(noticed_s(n), until=lambda swarm=swarm: set(swarm.seen("0001")) == {DEAD})
+        assert {event.peer for _, event in swarm.deaths()} == {"0001"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nobody_is_falsely_dead_in_200_s_with_10_percent_loss(seed):
+    swarm = Swarm(20, seed=seed, loss=0.1)
+    swarm.run(200)
+    assert not swarm.deaths()
+    assert any(event.status == SUSPECT for _, event in swarm.events)
+
+
+@pytest.mark.parametrize("n", [3, 20])
+def test_a_node_frozen_for_10_s_is_back_at_once_and_declares_nobody_dead(n):
+    for seed in range(4):
+        swarm = Swarm(n, seed=seed)
+        swarm.run(10 + seed / 4)
+        swarm.freeze("0001", 10)
+        swarm.run(10)
+        swarm.run(3, until=swarm.is_whole)
+        swarm.run(30)
+        assert swarm.is_whole()
+        assert {event.peer for _, event in swarm.deaths()} <= {"0001"}
+
+
+@pytest.mark.parametrize(("n", "apart_s"), [(4, 60), (20, 60), (20, 600)])
+def test_two_islands_go_on_alone_and_find_each_other_again(n, apart_s):
+    for seed in range(2):
+        swarm = Swarm(n, seed=seed)
+        swarm.run(5)
+        ids = list(swarm.nodes)
+        swarm.split(ids[: n // 2], ids[n // 2 :])
+        swarm.run(apart_s)
+        for node, membership in swarm.nodes.items():
+            mine = ids[: n // 2] if node in ids[: n // 2] else ids[n // 2 :]
+            assert membership.live() == tuple(mine)
+        swarm.split()
+        swarm.run(RETRY_MAX_S + 10 * INTERVAL, until=swarm.is_whole)
+
+
+def test_a_restarted_node_is_alive_again_for_everybody_within_seconds():
+    swarm = Swarm(10)
+    swarm.run(5)
+    swarm.crash("0003")
+    swarm.run(60)
+    assert set(swarm.seen("0003")) == {DEAD}
+    swarm.start("0003", through="0000")
+    swarm.run(0.5)
+    assert swarm.nodes["0000"].status_of("0003") is ALIVE
+    swarm.run(10, until=swarm.is_whole)
+    assert all(m.incarnation == 2 for v in swarm.nodes.values() for m in v.members()
+               if m.node == "0003")  # fmt: skip
+
+
+def test_a_node_that_leaves_is_dead_at_once_and_soon_for_everybody():
+    swarm = Swarm(10)
+    swarm.run(5)
+    swarm.nodes["0003"].leave()
+    for other in ("0001", "0002"):
+        swarm.probe("0003", Ask(other, (f"{other}:1",), TIMEOUT))
+    swarm.run(0.1)
+    assert [swarm.nodes[node].status_of("0003") for node in ("0001", "0002")] == [DEAD, DEAD]
+    swarm.crash("0003")
+    swarm.run(10, until=lambda: set(swarm.seen("0003")) == {DEAD})
+    assert {event.reason for _, event in swarm.deaths()} == {"left"}
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Rumour("0003", ("evil:1",), DEAD, 2),
+        Rumour("0003", ("evil:1",), DEAD, 2**40),
+        Rumour("0003", ("evil:1",), SUSPECT, 1, HEARSAY_JUMP),
+        Rumour("0003", (), DEAD, 1, 7),
+        Rumour("0003", ("evil:1",), ALIVE, HEARSAY_JUMP, 0),
+    ],
+    ids=["next life", "huge", "suspect", "left", "alive"],
+)
+def test_a_lie_cannot_lock_a_node_out(lie):
+    swarm = Swarm(10)
+    swarm.run(5)
+    for listener in ("0001", "0007"):
+        swarm.nodes[listener].learn([lie], "liar", swarm.now)
+    swarm.run(RETRY_MAX_S, until=lambda: swarm.is_whole() and swarm.now > 10)
+    swarm.run(20)
+    quiet_since, swarm.events = swarm.now, []
+    swarm.run(60)
+    assert swarm.is_whole()
+    assert not swarm.events, f"still talked about after {quiet_since} s"
+    swarm.crash("0003")
+    swarm.run(noticed_s(10), until=lambda: set(swarm.seen("0003")) == {DEAD})
+    swarm.start("0003", through="0000")
+    swarm.run(RETRY_MAX_S, until=swarm.is_whole)
+
+
+def test_a_newcomer_learns_everybody_from_the_first_answer():
+    swarm = Swarm(30)
+    swarm.run(20)
+    swarm.start("ffff", through="0004")
+    swarm.run(0.1)
+    assert swarm.nodes["ffff"].live() == tuple(sorted(swarm.nodes))
+
+
+def test_nodes_that_know_one_address_find_all_others():
+    swarm = Swarm(1)
+    for number in range(1, 12):
+        swarm.start(f"{number:04x}", through="0000")
+    swarm.run(20, until=swarm.is_whole)
+    assert not swarm.deaths()
+
+
+@pytest.mark.parametrize("n", [2, 10, 50])
+def test_an_idle_node_sends_less_than_1_kb_per_second(n):
+    swarm = Swarm(n)
+    swarm.run(60)
+    swarm.packets = swarm.carried = 0
+    swarm.run(60)
+    # a probe and its answer are 150 bytes without rumours; one rumour is about 100
+    rate = (75 * swarm.packets + 100 * swarm.carried) / 60 / n
+    assert 0 < rate < 1000
+
+
+def test_the_same_seed_gives_the_same_history():
+    histories = []
+    for _ in range(2):
+        swarm = Swarm(8, seed=3, loss=0.2)
+        swarm.run(60)
+        histories.append((swarm.events, swarm.packets, swarm.carried))
+    assert histories[0] == histories[1]
+    assert histories[0][0]
+
+
+# --- one view, step by step ---------------------------------------------------------------------
+
+
+def view(peers: str = "bcde", *, config: MembershipConfig = CONFIG, max_peers: int = 64):
+    """The view of node "a" at time 0, when it has heard these peers and told everything."""
+    membership = Membership("a", 5, config, np.random.default_rng(7), max_peers=max_peers)
+    for peer in peers:
+        hear(membership, peer)
+    while any(rumour.node != "a" for rumour in membership.rumours(64)[1:]):
+        pass
+    for peer in peers:
+        membership.rumours_for(peer)
+    membership.tick(0.0)
+    return membership
+
+
+def hear(membership, peer, now=0.0, *, incarnation=1, refutation=0, steps=0, addresses=None):
+    addresses = (f"{peer}:1",) if addresses is None else addresses
+    return membership.heard(peer, addresses, incarnation, refutation, steps, now)
+
+
+def say(peer, status=ALIVE, incarnation=1, refutation=0, steps=0, addresses=None) -> Rumour:
+    addresses = (f"{peer}:1",) if addresses is None else addresses
+    return Rumour(peer, addresses, status, incarnation, refutation, steps)
+
+
+def member(membership, peer):
+    return next(m for m in membership.members() if m.node == peer)
+
+
+def watch(membership, start: float, end: float, *, answering: str = ""):
+    """Tick every 0.1 s; who is in `answering` answers, all others never do.
+
+    Returns:
+        [(time, ask)] and the changes.
+    """
+    asks, changes, due = [], [], []
+    for step in range(round((end - start) / 0.1)):
+        now = start + 0.1 * step
+        for at, ask in [entry for entry in due if entry[0] <= now]:
+            due.remove((at, ask))
+            changes += membership.unanswered(ask.target, now)
+        for ask in membership.tick(now):
+            asks.append((now, ask))
+            if ask.target in answering:
+                hear(membership, ask.target, now)
+                membership.answered(ask.target, now)
+            else:
+                due.append((now + ask.timeout_s, ask))
+        changes += membership.changes()
+    return asks, changes
+
+
+def test_a_stranger_that_speaks_is_met_and_a_known_one_is_no_news():
+    membership = Membership("a", 1, CONFIG, np.random.default_rng(0), max_peers=9)
+    assert membership.live() == ("a",)
+    [met] = hear(membership, "b", 2.5)
+    assert met == MemberChanged(2.5, "b", "alive", 1, "met")
+    assert membership.live() == membership.alive() == ("a", "b")
+    assert hear(membership, "b", 3.0) == []
+    assert member(membership, "b").heard == 3.0
+    assert hear(membership, "a", 3.0) == []
+
+
+def test_live_is_kept_until_it_changes():
+    membership = view("bc")
+    before = membership.live()
+    hear(membership, "b", 1.0)
+    membership.learn([say("c", SUSPECT)], "b", 1.0)
+    assert membership.live() is before
+    assert membership.alive() == ("a", "b")
+    hear(membership, "d", 2.0)
+    assert membership.live() == ("a", "b", "c", "d")
+
+
+def test_an_earlier_life_and_earlier_words_are_no_evidence():
+    membership = view("b")
+    hear(membership, "b", 1.0, incarnation=3, refutation=2)
+    membership.learn([say("b", DEAD, 3, 2)], "c", 100.0)
+    assert hear(membership, "b", 101.0, incarnation=2, refutation=9) == []
+    assert hear(membership, "b", 101.0, incarnation=3, refutation=1) == []
+    assert membership.status_of("b") is DEAD
+    [back] = hear(membership, "b", 101.0, incarnation=3, refutation=2)
+    assert (back.status, back.reason) == ("alive", "heard")
+
+
+def test_a_higher_incarnation_is_a_restart_even_of_a_live_member():
+    membership = view("b")
+    [change] = hear(membership, "b", 1.0, incarnation=2)
+    assert (change.status, change.incarnation, change.reason) == ("alive", 2, "restarted")
+
+
+def test_direct_contact_clears_a_suspicion_and_the_member_is_told_until_it_refutes():
+    membership, accused = view("bc"), Membership("b", 1, CONFIG, np.random.default_rng(1),
+                                                 max_peers=9)  # fmt: skip
+    membership.learn([say("b", SUSPECT)], "c", 1.0)
+    assert membership.status_of("b") is SUSPECT
+    hear(membership, "b", 1.1)
+    assert membership.status_of("b") is ALIVE
+    first = membership.rumours_for("b")[0]
+    assert (first.node, first.status, first.refutation) == ("b", SUSPECT, 0)
+    accused.learn([first], "a", 1.2)
+    assert accused.refutation == 1
+    assert accused.rumours()[0] == Rumour("b", (), ALIVE, 1, 1)
+    hear(membership, "b", 1.3, refutation=1)
+    assert all(rumour.node != "b" for rumour in membership.rumours_for("b"))
+    assert membership.rumours_for("c")[0] == say("b", ALIVE, 1, 1)
+    assert membership.learn([say("b", SUSPECT)], "c", 1.4) == []
+
+
+def test_a_probe_goes_direct_then_through_three_others_then_its_target_is_suspect_then_dead():
+    membership = view("bcdef")
+    asks, changes = watch(membership, 0.0, 60.0, answering="bcde")
+    mine = [(at, ask) for at, ask in asks if ask.target == "f"]
+    (at, direct), (later, indirect) = mine[:2]
+    assert direct == Ask("f", ("f:1",), TIMEOUT)
+    assert later == pytest.approx(at + TIMEOUT, abs=0.11)
+    assert indirect.timeout_s == 2 * TIMEOUT
+    assert len(indirect.via) == CONFIG.indirect_probes
+    assert {node for node, _ in indirect.via} < set("bcde")
+    assert all(address == f"{node}:1" for node, address in indirect.via)
+    suspect, dead = changes
+    assert (suspect.peer, suspect.status, suspect.reason) == ("f", "suspect", "no answer")
+    assert suspect.at == pytest.approx(later + 2 * TIMEOUT, abs=0.11)
+    most = CONFIG.suspicion_max_mult * suspicion_s(6)
+    assert (dead.peer, dead.status) == ("f", "dead")
+    assert dead.at == pytest.approx(suspect.at + most, abs=0.11)
+    assert membership.live() == ("a", "b", "c", "d", "e")
+
+
+def test_an_indirect_probe_nobody_reports_about_ends_by_itself():
+    membership = view("bcd")
+    [ask] = [ask for now in (1.0, 2.0) for ask in membership.tick(now)][:1]
+    membership.unanswered(ask.target, 2.5)
+    assert [a.target for a in membership.tick(2.5) if a.via] == [ask.target]
+    membership.tick(2.5 + 2 * TIMEOUT + 0.01)
+    assert membership.status_of(ask.target) is SUSPECT
+
+
+@pytest.mark.parametrize("confirmations", [0, 1, 2, 3])
+def test_the_time_of_a_suspect_shrinks_with_every_sender_that_confirms(confirmations):
+    """Lifeguard, LHA-Suspicion: max - (max - min) log(c + 1) / log(k + 1), k = 2 expected."""
+    membership = view("bcdefg")
+    membership.tick(1.0)
+    for sender in "bcde"[: confirmations + 1]:
+        membership.learn([say("g", SUSPECT), say("g", SUSPECT)], sender, 1.0)
+    least, most = suspicion_s(7), CONFIG.suspicion_max_mult * suspicion_s(7)
+    share = min(1.0, math.log(confirmations + 1) / math.log(3))
+    assert member(membership, "g").due == pytest.approx(1 + most - share * (most - least))
+
+
+def test_in_a_swarm_of_three_nobody_can_confirm_so_a_suspect_has_the_least_time():
+    membership = view("bc")
+    membership.learn([say("c", SUSPECT)], "b", 1.0)
+    assert member(membership, "c").due == pytest.approx(1 + suspicion_s(3))
+
+
+def test_a_suspicion_is_passed_on_only_by_who_vouches_for_it():
+    membership = view("bcdefg")
+    membership.learn([say("g", SUSPECT)], "b", 1.0)
+    assert all(rumour.node != "g" for rumour in membership.rumours(64))
+    membership.learn([say("g", SUSPECT)], "c", 1.0)
+    membership.learn([say("g", SUSPECT)], "d", 1.0)
+    assert membership.rumours()[0] == say("g", SUSPECT)
+
+    doubting = view("bcdefg")
+    doubting.learn([say("g", SUSPECT)], "b", 1.0)
+    watch(doubting, 1.0, 3.0, answering="bcdef")
+    assert doubting.rumours()[0] == say("g", SUSPECT)
+
+
+def test_whoever_hears_a_suspicion_asks_out_of_turn_and_an_answer_ends_it():
+    membership = view("bcdefg")
+    membership.learn([say("g", SUSPECT)], "b", 0.0)
+    [(at, ask)] = watch(membership, 0.0, 0.1, answering="g")[0]
+    assert (at, ask.target) == (0.0, "g")
+    assert membership.status_of("g") is ALIVE
+
+
+def test_accusations_cannot_make_us_send_more_than_a_few_probes_per_interval():
+    peers = [f"{number:02x}" for number in range(40)]
+    membership = view(peers)
+    asks = []
+    for step in range(50):
+        now = 1 + step / 10
+        membership.learn([say(peer, SUSPECT, 1, step) for peer in peers], "x", now)
+        asks += [ask for ask in membership.tick(now) if not ask.via]
+    assert len(asks) <= (URGENT_PROBES + 1) * 6
+
+
+def test_a_dead_verdict_on_somebody_who_just_spoke_makes_a_suspect_and_not_a_dead_one():
+    membership = view("bcde")
+    watch(membership, 0.0, 10.0, answering="bcde")
+    hear(membership, "e", 10.0)
+    membership.learn([say("e", DEAD)], "b", 11.0)
+    assert membership.status_of("e") is SUSPECT
+    asks, _ = watch(membership, 11.0, 11 + suspicion_s(5) + 0.2, answering="bcd")
+    assert asks[0][0] == 11.0
+    assert "e" in [ask.target for at, ask in asks if at == 11.0]
+    assert membership.status_of("e") is DEAD
+
+
+def test_a_dead_verdict_on_somebody_silent_is_believed():
+    membership = view("bcde")
+    membership.learn([say("e", DEAD)], "b", suspicion_s(5) + 0.1)
+    assert membership.status_of("e") is DEAD
+    assert "e" not in membership.live()
+
+
+def test_a_round_asks_everybody_once_in_an_order_that_changes():
+    config = replace_config(probe_timeout_s=0.05)
+    membership = view("bcdefg", config=config)
+    asks, _ = watch(membership, 0.0, 31.0, answering="bcdefg")
+    rounds = [tuple(ask.target for _, ask in asks[i : i + 6]) for i in (0, 6, 12, 18, 24)]
+    assert all(sorted(each) == list("bcdefg") for each in rounds)
+    assert len(set(rounds)) > 1
+
+
+def replace_config(**values) -> MembershipConfig:
+    return MembershipConfig(**{**CONFIG.model_dump(), **values})
+
+
+def test_an_exchange_is_itself_a_probe():
+    membership = view("bc")
+    for step in range(100):
+        now = step / 10
+        hear(membership, "b", now)
+        assert all(ask.target == "c" for ask in membership.tick(now))
+        hear(membership, "c", now) if step % 10 == 9 else None
+        membership.answered("c", now)
+
+
+def test_our_own_missed_answers_slow_our_probes_down_and_answers_speed_them_up_again():
+    """Lifeguard, LHA-Probe: interval and timeout grow with the local health multiplier."""
+    peers = "bcdefghijklmno"
+    membership = view(peers)
+    asks, _ = watch(membership, 0.0, 60.0)
+    assert membership.health == CONFIG.awareness_max - 1
+    slowest = [ask.timeout_s for _, ask in asks if not ask.via][-1]
+    assert slowest == TIMEOUT * CONFIG.awareness_max
+    for peer in peers:
+        hear(membership, peer, 60.0)
+    asks, _ = watch(membership, 60.0, 120.0, answering=peers)
+    assert membership.health == 0
+    assert asks[-1][1].timeout_s == TIMEOUT
+    assert asks[-1][0] - asks[-2][0] == pytest.approx(INTERVAL, abs=0.11)
+
+
+def test_a_relay_that_answers_clears_us_of_blame():
+    membership = view("bcd")
+    [ask] = [ask for now in (1.0, 2.0) for ask in membership.tick(now)][:1]
+    membership.unanswered(ask.target, 2.5)
+    membership.tick(2.5)
+    membership.helped(ask.target)
+    membership.unanswered(ask.target, 3.5)
+    assert membership.status_of(ask.target) is SUSPECT
+    assert membership.health == 0
+
+
+def test_a_caller_that_comes_late_holds_it_against_itself():
+    membership = view("bcde")
+    for sender in "bcd":
+        membership.learn([say("e", SUSPECT)], sender, 0.0)
+    at = member(membership, "e").due
+    membership.tick(0.1)
+    [ask] = membership.tick(1.0)[:1]
+    late = at + 20
+    assert membership.unanswered(ask.target, late) == []
+    membership.tick(late)
+    assert membership.status_of("e") is SUSPECT
+    assert membership.health > 0
+    watch(membership, late, late + suspicion_s(5) + 0.2, answering="bcd")
+    assert membership.status_of("e") is DEAD
+
+
+def test_the_dead_are_asked_again_after_growing_pauses_until_they_are_forgotten():
+    membership = view("bc", config=replace_config(forget_dead_after_s=300.0))
+    membership.learn([say("c", DEAD)], "b", 100.0)
+    asks, _ = watch(membership, 100.0, 500.0, answering="b")
+    times = [at for at, ask in asks if ask.target == "c"]
+    pauses = np.diff([100.0, *times])
+    assert pauses[0] <= INTERVAL + 0.1
+    assert all(0.7 * 2**i <= pause <= 2**i + 0.2 for i, pause in enumerate(pauses[:5]))
+    assert max(pauses) <= RETRY_MAX_S + 0.2
+    assert 370 <= times[-1] + RETRY_MAX_S <= 500
+    assert membership.status_of("c") is None
+
+
+def test_many_dead_ones_cost_no_more_than_one_attempt_per_interval():
+    peers = [f"{number:02x}" for number in range(60)]
+    membership = view(peers)
+    membership.learn([say(peer, DEAD) for peer in peers], "x", 100.0)
+    asks, _ = watch(membership, 100.0, 130.0)
+    assert 20 <= len(asks) <= 31
+
+
+def test_a_failed_request_tries_the_next_address_and_asks_out_of_turn():
+    membership = view("")
+    hear(membership, "b", addresses=("b:1", "b:2"))
+    assert membership.failed("b", 0.5) == []
+    assert membership.addresses("b") == ("b:2", "b:1")
+    [ask] = membership.tick(0.5)
+    assert ask.addresses == ("b:2", "b:1")
+    assert membership.failed("nobody", 0.5) == []
+
+
+def test_addresses_are_kept_best_first_and_bounded():
+    membership = view("b")
+    hear(membership, "b", 1.0, addresses=("b:2",))
+    assert membership.addresses("b") == ("b:2", "b:1")
+    membership.learn([say("b", ALIVE, 1, 1, addresses=("b:3", "b:4", "b:5"))], "c", 1.0)
+    assert membership.addresses("b") == ("b:2", "b:1", "b:3", "b:4")
+    assert len(membership.addresses("b")) == ADDRESSES
+    assert membership.addresses("nobody") == ()
+
+
+def test_everybody_in_live_has_an_address():
+    membership = view("")
+    assert hear(membership, "b", 1.0, addresses=()) == []
+    assert membership.learn([say("c", addresses=())], "d", 1.0) == []
+    membership.learn([say("e", DEAD, addresses=())], "d", 1.0)
+    membership.learn([say("e", ALIVE, 2, addresses=())], "d", 1.0)
+    hear(membership, "e", 1.0, incarnation=2, addresses=())
+    assert membership.live() == ("a",)
+
+
+# --- what is told -------------------------------------------------------------------------------
+
+
+def test_news_rides_on_a_bounded_number_of_messages_then_members_go_in_turn():
+    membership = view("bcd")
+    hear(membership, "e", 1.0)
+    told = [rumour.node for _ in range(14) for rumour in membership.rumours(1)]
+    assert told[:4] == ["e"] * 4  # retransmit_mult x ceil(log10(5 + 1))
+    assert sorted(told[4:]) == ["b", "b", "c", "c", "d", "d", "e", "e"]  # the fifth was ourselves
+
+
+def test_the_least_told_news_goes_first():
+    membership = view("bcd")
+    hear(membership, "e", 1.0)
+    assert membership.rumours(1)[0].node == "e"
+    hear(membership, "f", 1.0)
+    assert [membership.rumours(1)[0].node for _ in range(3)] == ["f", "f", "e"]
+
+
+def test_a_message_holds_no_more_than_its_limit_but_for_a_newcomer():
+    peers = [f"{number:02x}" for number in range(80)]
+    membership = view(peers, max_peers=100)
+    membership.learn([say(peer, ALIVE, 2) for peer in peers], "00", 1.0)
+    assert len(membership.rumours_for("05")) == CONFIG.rumours_per_message
+    assert len(membership.rumours_for("05", 3)) == 3
+    hear(membership, "zz", 1.0)
+    assert len(membership.rumours_for("zz")) <= GREETING
+    assert len({rumour.node for rumour in membership.rumours_for("zz")}) <= 8
+
+
+def test_a_reader_is_not_told_of_itself_unless_it_is_accused():
+    membership = view("bc")
+    hear(membership, "b", 1.0, incarnation=2)
+    assert all(rumour.node != "b" for _ in range(9) for rumour in membership.rumours_for("b"))
+    membership.learn([say("b", DEAD, 2)], "c", 100.0)
+    assert membership.rumours_for("b")[0] == say("b", DEAD, 2)
+
+
+def test_a_farewell_comes_first_in_everything_and_is_not_refuted():
+    membership = view("bc")
+    goodbye = membership.leave()
+    assert goodbye == Rumour("a", (), DEAD, 5, 1)
+    assert membership.leave() == goodbye
+    assert membership.rumours()[0] == membership.rumours_for("b")[0] == goodbye
+    membership.learn([goodbye], "b", 1.0)
+    assert membership.refutation == 1
+
+
+def test_whoever_left_is_not_alive_again_by_its_own_late_packets_but_by_a_restart():
+    membership = view("bc")
+    hear(membership, "b", 1.0, refutation=1)
+    [left] = membership.learn([say("b", DEAD, 1, 1, addresses=())], "b", 1.0)
+    assert (left.status, left.reason) == ("dead", "left")
+    assert hear(membership, "b", 1.1, refutation=1) == []
+    assert membership.status_of("b") is DEAD
+    assert next(r for r in membership.rumours() if r.node == "b").addresses == ()
+    [back] = hear(membership, "b", 2.0, incarnation=2)
+    assert (back.status, back.reason) == ("alive", "restarted")
+    assert membership.addresses("b") == ("b:1",)
+
+
+# --- what is learnt -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "wins"),
+    [
+        ((ALIVE, 1, 0), (ALIVE, 1, 0), False),
+        ((ALIVE, 1, 0), (SUSPECT, 1, 0), True),
+        ((ALIVE, 1, 0), (DEAD, 1, 0), True),
+        ((SUSPECT, 1, 0), (ALIVE, 1, 0), False),
+        ((SUSPECT, 1, 0), (DEAD, 1, 0), True),
+        ((DEAD, 1, 0), (SUSPECT, 1, 0), False),
+        ((DEAD, 1, 0), (ALIVE, 1, 0), False),
+        ((DEAD, 1, 0), (ALIVE, 1, 1), True),
+        ((DEAD, 1, 9), (ALIVE, 2, 0), True),
+        ((ALIVE, 1, 1), (DEAD, 1, 0), False),
+        ((ALIVE, 2, 0), (DEAD, 1, 9), False),
+    ],
+)
+def test_the_later_version_wins_and_at_equal_ones_dead_over_suspect_over_alive(known, told, wins):
+    membership = view("")
+    membership.learn([say("b", *known)], "c", 0.0)
+    membership.learn([say("b", *told)], "c", 0.0)
+    believed = member(membership, "b")
+    assert (believed.status, *believed.version) == (told if wins else known)
+
+
+RUMOURS = st.lists(
+    st.builds(
+        say,
+        st.sampled_from("abcd"),
+        st.sampled_from(Status),
+        st.integers(0, 3),
+        st.integers(0, 3),
+        st.integers(0, 100),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None)
+@given(RUMOURS, st.randoms(use_true_random=False), st.sampled_from("bcx"))
+def test_learning_is_idempotent_and_does_not_depend_on_order(rumours, random, sender):
+    def believed(*batches):
+        membership = view("")
+        for batch in batches:
+            membership.learn(batch, sender, 0.0)
+        return {m.node: (m.version, m.status) for m in membership.members()}
+
+    shuffled = random.sample(rumours, len(rumours))
+    expected = {}
+    for r in rumours:
+        if r.node != "a":
+            rank = [ALIVE, SUSPECT, DEAD].index(r.status)
+            entry = ((r.incarnation, r.refutation), rank, r.status)
+            expected[r.node] = max(expected.get(r.node, entry), entry)
+    expected = {node: (version, status) for node, (version, _, status) in expected.items()}
+    assert believed(rumours) == believed(shuffled) == believed(rumours, shuffled) == expected
+
+
+@settings(deadline=None)
+@given(RUMOURS)
+def test_whatever_is_learnt_the_ids_are_sorted_and_we_are_among_them(rumours):
+    membership = view("b")
+    membership.learn(rumours, "b", 1.0)
+    assert list(membership.live()) == sorted(set(membership.live()) | {"a"})
+    assert set(membership.alive()) <= set(membership.live())
+    assert all(membership.addresses(node) for node in membership.live() if node != "a")
+
+
+@pytest.mark.parametrize(
+    ("rumour", "refutation"),
+    [
+        (say("a", SUSPECT, 5, 0), 1),
+        (say("a", DEAD, 5, 3), 4),
+        (say("a", ALIVE, 5, 3), 0),
+        (say("a", DEAD, 4, 9), 0),
+        (say("a", DEAD, 6, 0), 0),
+        (say("a", DEAD, 5, HEARSAY_JUMP + 1), 0),
+    ],
+)
+def test_we_refute_what_is_said_against_this_life_of_ours(rumour, refutation):
+    membership = view("b")
+    membership.learn([rumour], "b", 1.0)
+    assert membership.refutation == refutation
+    if refutation:
+        assert membership.rumours()[0] == Rumour("a", (), ALIVE, 5, refutation)
+        membership.learn([rumour], "b", 1.0)
+        assert membership.refutation == refutation
+
+
+def test_a_rumour_of_a_later_life_of_ours_is_remembered_for_the_next_start():
+    membership = view("b")
+    membership.learn([say("a", ALIVE, 9), say("a", DEAD, 7), say("a", DEAD, 2**50)], "b", 1.0)
+    assert membership.claimed == 9
+
+
+def test_hearsay_may_not_run_far_ahead_of_what_the_member_said_itself():
+    membership = view("bc")
+    too_far = [say("b", DEAD, 2 + HEARSAY_JUMP), say("b", DEAD, 1, 1 + HEARSAY_JUMP)]
+    assert membership.learn(too_far, "c", 100.0) == []
+    assert len(membership.learn([say("b", DEAD, 1 + HEARSAY_JUMP)], "c", 100.0)) == 1
+
+
+def test_hearsay_that_the_member_disproved_is_not_believed_again_before_it_says_more():
+    membership = view("bc")
+    membership.learn([say("b", DEAD, 2)], "c", 100.0)
+    [back] = hear(membership, "b", 101.0)
+    assert (back.status, back.incarnation) == ("alive", 1)
+    assert membership.learn([say("b", DEAD, 2)], "c", 200.0) == []
+    hear(membership, "b", 201.0, refutation=1)
+    assert len(membership.learn([say("b", DEAD, 2)], "c", 300.0)) == 1
+
+
+def test_own_steps_are_the_newest_known_by_any_route_within_reason():
+    membership = view("bc")
+    hear(membership, "b", 1.0, steps=100)
+    membership.learn([say("b", steps=140)], "c", 1.0)
+    assert membership.steps_of("b") == 140
+    hear(membership, "b", 1.0, steps=120)
+    assert membership.steps_of("b") == 140
+    membership.learn([say("b", steps=2**60)], "c", 1.0)
+    assert membership.steps_of("b") == 120 + HEARSAY_JUMP
+    hear(membership, "b", 2.0, incarnation=2, steps=30)
+    assert membership.steps_of("b") == 30
+    assert membership.steps_of("nobody") == 0
+
+
+def test_a_stranger_known_by_hearsay_counts_its_steps_by_its_own_words_once_it_speaks():
+    membership = view("b")
+    membership.learn([say("c", steps=2**60)], "b", 1.0)
+    hear(membership, "c", 2.0, steps=10)
+    assert membership.steps_of("c") == 10
+
+
+# --- how many -----------------------------------------------------------------------------------
+
+
+def test_a_flood_of_made_up_ids_stays_within_bounds_and_displaces_no_live_member():
+    membership = view("bcdefg", max_peers=64)
+    for number in range(100_000):
+        rumour = say(f"x{number}", (ALIVE, DEAD, SUSPECT)[number % 3])
+        membership.learn([rumour], "g", 1.0)
+    assert len(membership.members()) == 64
+    assert set("abcdefg") <= set(membership.alive())
+    assert len(membership.rumours(64)) <= 64
+
+
+def test_the_oldest_dead_make_room_for_strangers():
+    membership = view("bcd", max_peers=3)
+    membership.learn([say("c", DEAD)], "b", 100.0)
+    membership.learn([say("b", DEAD)], "d", 101.0)
+    membership.learn([say("e")], "d", 102.0)
+    assert [m.node for m in membership.members()] == ["b", "d", "e"]
+
+
+def test_whoever_speaks_takes_the_place_of_somebody_who_never_did_but_hearsay_does_not():
+    membership = view("b", max_peers=2)
+    membership.learn([say("c")], "b", 1.0)
+    assert membership.learn([say("d")], "b", 1.0) == []
+    gone, met = hear(membership, "d", 1.0)
+    assert (gone.peer, gone.status, gone.reason) == ("c", "dead", "made room")
+    assert (met.peer, met.status) == ("d", "alive")
+    assert hear(membership, "e", 1.0) == []
+    assert membership.live() == ("a", "b", "d")
+
+
+def test_the_beliefs_given_out_are_copies():
+    membership = view("b")
+    member(membership, "b").addresses = ()
+    assert membership.addresses("b") == ("b:1",)
+    assert replace(member(membership, "b")) == member(membership, "b")

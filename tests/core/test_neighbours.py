@@ -212,6 +212,7 @@ def test_members_around_a_hole_in_an_edge_list_close_it_as_a_ring():
     assert without_bridge["a"] == ("b", "c", "h")
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.sets(st.sampled_from("stuvw")))
 def test_an_edge_list_stays_sound_whoever_is_absent_and_whoever_is_new(listed, strangers):
     assert_sound(graph(rule(ISLANDS), tuple(sorted(listed | strangers))))

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from zeroconf.asyncio import AsyncServiceInfo
 
-from p2pfl.edge.mdns import SERVICE, Announcement, compatible, sighting
+from p2pfl.edge.announcement import SERVICE, Announcement, compatible, sighting
 from p2pfl.errors import ConfigError
 from p2pfl.ports import Sighting
 

