@@ -96,14 +96,23 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A handler's answer, and arithmetic that must run to its end before the answer is sent.
+    """A handler's answer, and arithmetic that ends before the answer does.
 
-    A large model is mixed piece by piece: whoever drives `work` may look at its event loop between
-    two pieces, but must finish it whatever becomes of the connection.
+    A large model is mixed piece by piece, so whoever drives `work` may look at its event loop
+    between two pieces. It takes the first step at once and always ends what it began: by going on
+    to the end or, where the payload stopped arriving, by closing it; then the flow is zero from
+    there on, for both ends.
+
+    Attributes:
+        packet: the answer.
+        work: the first step begins; each further one does one piece of `core.weights.pieces`.
+        streams: a piece needs no more of the request's payload than that piece itself, and leaves
+            that piece of the answer's payload complete. Otherwise work begins when all is there.
     """
 
     packet: Packet
     work: Iterator[None] = field(default_factory=lambda: iter(()))
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +137,11 @@ class Service(Protocol):
         """A buffer for an admitted payload; it counts as arriving until the context is left."""
         ...
 
-    def handle(self, packet: Packet, received_s: float) -> Reply:
+    def handle(self, packet: Packet) -> Reply:
         """Answer a packet; synchronous on purpose, so an exchange is atomic.
 
-        Args:
-            packet: the packet, payload included; its buffer is the handler's from now on.
-            received_s: how long its payload took to arrive.
+        Its payload's buffer is the handler's from now on; a large payload may still be arriving in
+        it (`Answered.streams`).
         """
         ...
 
@@ -176,7 +184,11 @@ class Transport(Protocol):
         ...
 
     async def request(
-        self, address: str, packet: Packet, room: Callable[[int], Bytes] | None = None
+        self,
+        address: str,
+        packet: Packet,
+        room: Callable[[int], Bytes] | None = None,
+        begin: Callable[[Packet], Iterator[None]] | None = None,
     ) -> Packet:
         """Send a packet and await the answer; the caller sets the time-out.
 
@@ -184,6 +196,8 @@ class Transport(Protocol):
             address: `host:port`.
             packet: what to say.
             room: gives the buffer for the answer's payload; a new one if None.
+            begin: called when the answer begins to arrive; its work is driven, piece by piece as
+                they come, as that of `Answered`.
 
         Raises:
             PeerUnreachable: not connected, the packet never left.

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,13 @@ from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Mdns
 from p2pfl.edge.static import StaticPeers, merge
 from p2pfl.edge.worker import Worker
-from p2pfl.learning.partition import parse_shard
+from p2pfl.learning.partition import parse_partition, parse_shard
 from p2pfl.learning.task import build_learner, find_task
 from p2pfl.node import Node
 from p2pfl.ports import Discovery
+
+_NOBODY = "0" * 32
+"""An id to check an announcement with, before the state directory says who we are."""
 
 
 @asynccontextmanager
@@ -46,12 +50,15 @@ async def assembled(config: DeviceConfig) -> AsyncIterator[tuple[Node, Worker]]:
         found = survey(config.interfaces)
         if not any(interface.verdict.may_change for interface in found):
             usable(found)
-    shard = None
+    partition, shard = parse_partition(config.partition), None
     if config.shard is not None:
-        shard = parse_shard(config.shard, config.partition, config.data_seed)
+        shard = parse_shard(config.shard, partition, config.data_seed)
     seed = secrets.randbits(63) if config.seed is None else config.seed
     learner = build_learner(
         find_task(config.task), run=config.run, seed=seed, shard=shard, threads=config.threads
+    )
+    announcement = Announcement(
+        _NOBODY, config.name, config.run, learner.layout.digest, str(wire.VERSION)
     )
     path = Path(config.state_dir) if config.state_dir else default_path(config.run, config.name)
     async with AsyncExitStack() as closing:
@@ -66,12 +73,8 @@ async def assembled(config: DeviceConfig) -> AsyncIterator[tuple[Node, Worker]]:
         closing.callback(journal.close)
         sources: list[Discovery] = [static]
         if config.mdns:
-            announcement = Announcement(
-                state.node, config.name, config.run, learner.layout.digest, str(wire.VERSION)
-            )
-            sources.append(
-                Mdns(announcement, lambda: transport.address, interfaces=config.interfaces)
-            )
+            ours = replace(announcement, node=state.node)
+            sources.append(Mdns(ours, lambda: transport.address, interfaces=config.interfaces))
         worker = Worker()
         closing.callback(worker.close)
         yield (

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import signal
 import sys
-from contextlib import suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -151,9 +150,14 @@ def _require(*modules: str) -> None:
 
 def _vacant(folder: Path) -> Path:
     """A folder that does not exist yet, or is empty: nothing of another run is overwritten."""
-    with suppress(FileNotFoundError):
-        if any(folder.iterdir()):
-            raise ConfigError(f"--out {folder} is not empty; give a new folder")
+    try:
+        is_empty = not any(folder.iterdir())
+    except FileNotFoundError:
+        return folder
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: {error.strerror}; give a new folder") from None
+    if not is_empty:
+        raise ConfigError(f"--out {folder} is not empty; give a new folder")
     return folder
 
 

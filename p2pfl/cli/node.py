@@ -8,18 +8,21 @@ import signal
 import socket
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pfl.cli.assemble import assembled, journalled
 from p2pfl.config import DeviceConfig, from_mapping
 from p2pfl.errors import ConfigError
-from p2pfl.node import Node
+
+if TYPE_CHECKING:
+    from p2pfl.node import Node
 
 _NESTED = {"cycles": "stop", "minutes": "stop", "target_accuracy": "stop", "codec": "gossip"}
 _REPORT_S = 5.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _doc(name: str, model: Any = DeviceConfig) -> str:
@@ -47,7 +50,7 @@ Examples:
 @click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help=_doc("peers"))
 @click.option("--mdns/--no-mdns", default=None, help=_doc("mdns"))
 @click.option("--interface", "interfaces", multiple=True, metavar="NAME", help=_doc("interfaces"))
-@click.option("--state-dir", type=click.Path(file_okay=False), help=_doc("state_dir"))
+@click.option("--state-dir", metavar="DIR", help=_doc("state_dir"))
 @click.option("--cycles", type=int, help=_doc("cycles"))
 @click.option("--minutes", type=float, help=_doc("minutes"))
 @click.option("--target-accuracy", type=float, help=_doc("target_accuracy"))
@@ -61,7 +64,7 @@ Examples:
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(dir_okay=False),
+    metavar="FILE",
     help="TOML file; every option can stand in it, options given here win.",
 )
 @click.option(
@@ -103,7 +106,7 @@ def configured(
             raise ConfigError(f"--config {config_file} is not TOML: {error}") from None
     for setting in settings:
         key, equals, text = setting.partition("=")
-        if not equals:
+        if not (key.strip() and equals):
             raise ConfigError(f"--set {setting}: expected KEY=VALUE, as in gossip.codec=int8")
         _put(values, key.strip(), _toml_value(text.strip()))
     for name, value in options.items():
@@ -134,12 +137,21 @@ def _toml_value(text: str) -> Any:
 
 
 async def _live(config: DeviceConfig, *, quiet: bool) -> int:
+    from p2pfl.cli.assemble import assembled, journalled
+
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    reason = "stopped"
+
+    def end() -> None:
+        """The first signal ends it in order; later ones must not disturb that."""
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, lambda: None)
+        task.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, end)
+    reason = "by a signal"
     try:
         async with assembled(config) as (being, worker), asyncio.TaskGroup() as tasks:
             telling = None
@@ -153,10 +165,9 @@ async def _live(config: DeviceConfig, *, quiet: bool) -> int:
     except asyncio.CancelledError:
         pass
     if not quiet:
-        click.echo(f"stopped: {reason}")
+        _say(f"stopped: {reason}")
     if worker.is_busy:
         # everything is saved; a step that nobody awaits must not hold the exit up
-        sys.stdout.flush()
         os._exit(0)
     return 0
 
@@ -165,7 +176,7 @@ async def _tell(being: Node) -> None:
     """Say who we are, then one line now and then."""
     vitals = being.vitals
     again = f", continuing at age {vitals.state.age}" if vitals.state.age else ""
-    click.echo(
+    _say(
         f"node {vitals.id[:8]} '{vitals.config.name}' of run '{vitals.config.run}': "
         f"{vitals.layout.size:,} weights{again}\n"
         f"status: http://{_readable(vitals.transport.address)}/v1/status   (Ctrl-C stops)"
@@ -178,12 +189,18 @@ async def _tell(being: Node) -> None:
             if measured and measured.accuracy is not None
             else ""
         )
-        click.echo(
+        _say(
             f"cycle {vitals.cycles}  age {vitals.state.age}  {accuracy}  "
             f"peers {len(vitals.members.alive()) - 1}  "
             f"exchanges {sum(vitals.tally.asked.values()) + sum(vitals.tally.answered.values())}  "
             f"staleness {vitals.tally.staleness:.2f}"
         )
+
+
+def _say(text: str) -> None:
+    """Print a line for people; nobody may be there any more to read it, and that ends no node."""
+    with suppress(OSError):
+        click.echo(text)
 
 
 def _readable(address: str) -> str:

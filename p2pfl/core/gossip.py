@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -44,6 +45,8 @@ from p2pfl.core.messages import (
 from p2pfl.core.mixing import FlowNorm, add_in, copy_in, flow_in, flow_out, mixing_weight, staleness
 from p2pfl.core.momentum import QuasiGlobalMomentum
 from p2pfl.core.weights import Vector, pieces
+
+T = TypeVar("T")
 
 _SMOOTHING = 0.2
 """Share of a new measurement in a moving average: about the last ten count."""
@@ -361,18 +364,21 @@ class GossipState:
         if isinstance(answer, Flow | Adopt | Adopted | Cancelled) and answer.seq != pending.seq:
             self._postpone(pending, pending.next_attempt)
             return Mixed("mismatched"), nothing
-        self.outbox.close(pending)
+        if isinstance(answer, Refused) and answer.reason is Reason.STALE_SEQ:
+            # a copy of our question arrived before; RESOLVE will tell what became of it
+            self._postpone(pending, pending.next_attempt)
+            return Mixed(f"refused: {answer.reason}"), nothing
         meter = self.meter(pending.peer)
         passed = (self.own_steps - pending.own_steps) / max(self.cycle_steps, 1)
         meter.lag_cycles = smoothed(meter.lag_cycles, passed)
+        if isinstance(answer, Flow) and pending.lineage == self.lineage:
+            norm = FlowNorm()
+            self.age = max(self.age, answer.age)
+            self.mixes += 1
+            mixed = Mixed("flow", answer.weight, answer.staleness, norm)
+            return mixed, self._subtract(pending, answer, norm)
+        self.outbox.close(pending)
         match answer:
-            case Flow() if pending.lineage == self.lineage:
-                norm = FlowNorm()
-                self.age = max(self.age, answer.age)
-                self.mixes += 1
-                self._left = max(self._left - answer.weight, 0.0)
-                work = self._changing(flow_out(self.x, answer.payload, norm))
-                return Mixed("flow", answer.weight, answer.staleness, norm), work
             case Flow():
                 return Mixed("replaced"), nothing
             case Adopt() if self.should_adopt(answer.age):
@@ -384,6 +390,16 @@ class GossipState:
                 return Mixed(f"refused: {answer.reason}"), nothing
             case _:
                 return Mixed(type(answer).__name__.lower()), nothing
+
+    def _subtract(self, pending: Pending, flow: Flow, norm: FlowNorm) -> Iterator[None]:
+        """Closed before its end, the rest is left to RESOLVE."""
+        x = self.x
+        for done in self._changing(flow_out(x, flow.payload, norm, pending.settled)):
+            pending.settled = done
+            if done == x.size:
+                self.outbox.close(pending)
+                self._left = max(self._left - flow.weight, 0.0)
+            yield
 
     def unanswered(self, pending: Pending, now: float) -> None:
         """No answer came in time: the slot is free again, RESOLVE will tell."""
@@ -404,10 +420,12 @@ class GossipState:
         """Whether our history is next to nothing beside another's of `others_age` steps."""
         return self.age < self._config.adopt_ratio * others_age
 
-    def _changing(self, work: Iterator[None]) -> Iterator[None]:
+    def _changing(self, work: Iterator[T]) -> Iterator[T]:
         self._version += 1
-        yield from work
-        self._version += 1
+        try:
+            yield from work
+        finally:
+            self._version += 1
 
     # --- the answerer ---------------------------------------------------------------------------
 
@@ -424,7 +442,6 @@ class GossipState:
         ask: Exchange,
         *,
         newest_steps: int,
-        received_s: float,
         now: float,
     ) -> tuple[Answer, Mixed, Iterator[None]]:
         """Answer an exchange; its payload's buffer becomes the answer's.
@@ -433,7 +450,6 @@ class GossipState:
             peer, incarnation: who asks; `refuse` has been called for the packet.
             ask: what it asks.
             newest_steps: the newest own-step count known of the peer, by any route.
-            received_s: how long the payload took to arrive.
             now: the present.
 
         Returns:
@@ -446,8 +462,9 @@ class GossipState:
             return earlier, Mixed(f"refused: {earlier.reason}"), nothing
         kept = self.inbox.find(peer, ask.seq)
         if kept is not None:
-            # whoever drives the work finishes it for both
-            return kept.answer, Mixed("repeated"), kept.work or nothing
+            if kept.is_mixing:
+                return Refused(Reason.STALE_SEQ, "is being answered"), Mixed("repeated"), nothing
+            return kept.answer, Mixed("repeated"), nothing
         if self.inbox.is_finished(peer, ask.seq):
             return Refused(Reason.STALE_SEQ, f"{ask.seq} is finished"), Mixed("repeated"), nothing
         if ask.payload.size != self.x.size:
@@ -468,8 +485,8 @@ class GossipState:
             version_lag_steps=newest_steps - ask.own_steps,
             cycle_steps=ask.cycle_steps,
             lag_cycles=ask.lag_cycles,
-            rested_s=ask.residence_s + received_s,
-            round_trip_s=self.meter(peer).small.mean_s,
+            rested_s=ask.residence_s,
+            round_trip_s=max(self.meter(peer).small.mean_s, self.meter(peer).whole.mean_s),
             cycle_s=self.cycle_s,
         )
         weight = mixing_weight(
@@ -489,18 +506,20 @@ class GossipState:
         flow = Flow(ask.seq, self.age, weight, tau, ask.payload)
         norm = FlowNorm()
         kept = self.inbox.keep(peer, incarnation, flow, now)
-        kept.work = work = self._mix(kept, flow, norm)
-        return flow, Mixed("flow", weight, tau, norm), work
+        kept.is_mixing = True
+        return flow, Mixed("flow", weight, tau, norm), self._mix(kept, flow, norm)
 
     def _mix(self, kept: Kept, flow: Flow, norm: FlowNorm) -> Iterator[None]:
-        yield from self._changing(flow_in(self.x, flow.payload, flow.weight, self._rng, norm))
-        kept.work = None
+        try:
+            yield from self._changing(flow_in(self.x, flow.payload, flow.weight, self._rng, norm))
+        finally:
+            kept.is_mixing = False
 
     def answer_resolve(self, peer: str, incarnation: int, ask: Resolve, now: float) -> Answer:
         """The answer that was given to `ask.seq`, or from now on CANCELLED."""
         kept = self.inbox.find(peer, ask.seq)
         if kept is not None:
-            return kept.answer if kept.work is None else Busy(_BUSY_RETRY_S)
+            return Busy(_BUSY_RETRY_S) if kept.is_mixing else kept.answer
         cancelled = Cancelled(ask.seq)
         if not self.inbox.is_finished(peer, ask.seq):
             if not self.inbox.has_place(peer):

@@ -32,6 +32,7 @@ class Pending:
         lineage: which lineage of weights it spoke for; a flow for a replaced one means nothing.
         weight: share of our model set aside for it.
         unresolved: no answer came in time; RESOLVE asks.
+        settled: values of the flow that were subtracted before its answer broke off.
     """
 
     peer: str
@@ -42,6 +43,7 @@ class Pending:
     weight: float
     unresolved: bool = False
     attempts: int = 0
+    settled: int = 0
     next_attempt: float = 0.0
 
 
@@ -108,13 +110,13 @@ class Kept:
     """An answer that may be asked for again.
 
     Attributes:
-        work: its arithmetic while that runs; None once the answer may be sent.
+        is_mixing: its arithmetic still runs; only then the answer is whole.
     """
 
     answer: Flow | Adopted | Cancelled
     nbytes: int
     since: float
-    work: Iterator[None] | None = None
+    is_mixing: bool = False
 
 
 @dataclass(slots=True)
@@ -165,9 +167,8 @@ class Inbox:
             self._drop(asker, list(asker.kept))
             asker.incarnation, asker.floor = incarnation, floor
             return True
-        if floor > asker.floor:
-            asker.floor = floor
-            self._drop(asker, [seq for seq in asker.kept if seq < floor])
+        asker.floor = max(asker.floor, floor)
+        self._drop(asker, [seq for seq in asker.kept if seq < floor])
         return True
 
     def find(self, peer: str, seq: int) -> Kept | None:

@@ -700,9 +700,8 @@ class Membership:
             return
         if status is not Status.DEAD and not member.addresses:
             return
-        left = status is Status.DEAD and not rumour.addresses
         member.version = version
-        if sender == rumour.node:
+        if sender == member.node:
             member.told = version
         if status is Status.ALIVE:
             member.accused = False
@@ -713,21 +712,28 @@ class Membership:
             self._become(member, Status.SUSPECT, f"suspected by {sender}", now)
             self._accuse(member, sender, now)
             self._hurry(member.node, now)
-        elif was is not Status.DEAD and not left and self._knows_better(member, before, now):
+        elif was is not Status.DEAD and self._doubts(member, rumour, sender, before, now):
             if was is Status.ALIVE:
                 self._become(member, Status.SUSPECT, f"dead to {sender}", now)
             self._expire_at(member, now + self._suspicion_s())
             self._hurry(member.node, now)
         else:
+            left = not rumour.addresses
             if was is not Status.DEAD or left != member.left or before == UNTOLD:
                 reason = "left" if left else "rumour"
                 self._become(member, Status.DEAD, reason, now, left=left)
             self._news.spread(member.node)
 
-    def _knows_better(self, member: Member, before: Version, now: float) -> bool:
-        """Whether it spoke to us more recently than others can have waited for it in vain."""
+    def _doubts(
+        self, member: Member, verdict: Rumour, sender: str, before: Version, now: float
+    ) -> bool:
+        """Whether it spoke to us more recently than others can have waited for it in vain.
+
+        A farewell is not doubted: only the member itself makes one.
+        """
+        is_farewell = sender == member.node or not verdict.addresses
         is_own_word = member.told == member.version == before
-        return is_own_word and now - member.heard < self._suspicion_s()
+        return is_own_word and not is_farewell and now - member.heard < self._suspicion_s()
 
     def _answer_rumour(self, rumour: Rumour) -> None:
         """Refute what is said against us, as far as our own counter can."""

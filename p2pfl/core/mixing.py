@@ -84,7 +84,9 @@ def flow_in(
 ) -> Iterator[None]:
     """Mix a received model into `x`, and turn the received bytes into the flow's bytes.
 
-    The answer is written over the question, so an exchange costs no second buffer.
+    The answer is written over the question, so an exchange costs no second buffer. The first step
+    begins; each further one needs only the next piece of `received` to be there. Closed early, what
+    was not reached does not flow: its bytes become those of zero.
 
     Args:
         x: (d,) float32, changed in place.
@@ -93,35 +95,53 @@ def flow_in(
         rng: for codecs that round by chance.
         norm: collects the size of the flow.
     """
-    codec = CODECS[received.codec]
-    for at in pieces(x.size):
-        data, size = received.piece(at), at.stop - at.start
-        flow = codec.decode(data, size)
-        with np.errstate(over="ignore", invalid="ignore"):
-            flow -= x[at]
-            flow *= np.float32(weight)
-        squared = _squared(flow)
-        if not np.isfinite(squared):
-            # what overflows, or is not a number here, does not flow: the other end stays whole
-            np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            squared = _squared(flow)
-        if not codec.in_place:
-            codec.encode(flow, rng, data)
+    codec, reached = CODECS[received.codec], 0
+    try:
+        yield
+        for at in pieces(x.size):
+            data, size = received.piece(at), at.stop - at.start
             flow = codec.decode(data, size)
-        with np.errstate(over="ignore"):
-            x[at] += flow
-        norm.squared += squared
-        yield
+            with np.errstate(over="ignore", invalid="ignore"):
+                flow -= x[at]
+                flow *= np.float32(weight)
+            squared = _squared(flow)
+            if not np.isfinite(squared):
+                # what overflows, or is not a number here, does not flow: the other end stays whole
+                np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+                squared = _squared(flow)
+            if not codec.in_place:
+                codec.encode(flow, rng, data)
+                flow = codec.decode(data, size)
+            with np.errstate(over="ignore"):
+                x[at] += flow
+            norm.squared += squared
+            reached = at.stop
+            yield
+    finally:
+        if reached < x.size:
+            received.data[codec.nbytes(reached) :] = 0
 
 
-def flow_out(x: Vector, flow: Encoded, norm: FlowNorm) -> Iterator[None]:
-    """Subtract from `x`, (d,) float32, exactly what the answerer added."""
+def flow_out(x: Vector, flow: Encoded, norm: FlowNorm, begin: int = 0) -> Iterator[int]:
+    """Subtract from `x`, (d,) float32, exactly what the answerer added.
+
+    The first step begins; each further one needs only the next piece of `flow` to be there, and
+    gives how many values are done.
+
+    Args:
+        x: changed in place.
+        flow: of d values.
+        norm: collects the size of the flow.
+        begin: values that were done before, when the answer broke off.
+    """
+    yield begin
     for at in pieces(x.size):
-        values = flow.values(at)
-        with np.errstate(over="ignore"):
-            x[at] -= values
-        norm.squared += _squared(values)
-        yield
+        if at.stop > begin:
+            values = flow.values(at)
+            with np.errstate(over="ignore"):
+                x[at] -= values
+            norm.squared += _squared(values)
+            yield at.stop
 
 
 def copy_in(x: Vector, model: Encoded) -> Iterator[None]:

@@ -17,28 +17,25 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
 
 import aiohttp
 import numpy as np
-from aiohttp import hdrs, payload, web
+from aiohttp import hdrs, web
 
 from p2pfl.config import LimitsConfig
 from p2pfl.core import wire
-from p2pfl.core.compression import CODECS, Bytes
-from p2pfl.core.messages import Packet, Reason, Refused, payload_of
-from p2pfl.core.weights import pieces
+from p2pfl.core.compression import Bytes
+from p2pfl.core.messages import Packet, Reason, Refused
+from p2pfl.edge.bodies import SMALL_BYTES, Body, Incoming, read_head
 from p2pfl.errors import NetworkError, PeerError, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Forward, Service, Traffic
 
 log = logging.getLogger(__name__)
 
-_PIECE_BYTES = 1 << 20
-_SMALL_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 20
 _GRACE_S = 5.0
 _CONNECT_S = 1.0
@@ -59,7 +56,7 @@ class HttpTransport:
 
     def __init__(self, bind: str, port: int, limits: LimitsConfig) -> None:
         self.traffic = Traffic()
-        self._limits = limits
+        self.limits = limits
         self._socket = _listen(bind, port)
         self._session: aiohttp.ClientSession | None = None
         self._asked: set[web.RequestHandler] = set()
@@ -119,12 +116,16 @@ class HttpTransport:
             await runner.cleanup()
 
     async def request(
-        self, address: str, packet: Packet, room: Callable[[int], Bytes] | None = None
+        self,
+        address: str,
+        packet: Packet,
+        room: Callable[[int], Bytes] | None = None,
+        begin: Callable[[Packet], Iterator[None]] | None = None,
     ) -> Packet:
         """Send a packet and await the answer; see `ports.Transport`."""
         if self._session is None:
             raise PeerUnreachable("this node is not serving any more")
-        body = _Body(packet)
+        body = Body(packet)
         headers = {hdrs.CONTENT_TYPE: "application/msgpack", hdrs.CONTENT_LENGTH: str(body.size)}
         url = f"http://{address}/v1/{wire.name_of(packet.body)}"
         try:
@@ -133,13 +134,19 @@ class HttpTransport:
                 if response.status != HTTPStatus.OK:
                     text = (await response.content.read(256)).decode(errors="replace").strip()
                     raise WireError(f"{address} answered {response.status}: {text}")
-                head, size = await _read_head(
-                    response.content, response.content_length, self._limits
-                )
+                content, length = response.content, response.content_length
+                head = await read_head(content, length, self.limits)
                 buffer = (room or _new)(head.payload_bytes) if head.payload_bytes else _new(0)
-                await _fill(response.content, buffer, head)
-                self.traffic.bytes_in += size
-                return head.with_payload(buffer)
+                answer, arriving = head.with_payload(buffer), Incoming(content, head, buffer)
+                work = begin(answer) if begin is not None else iter(())
+                next(work, None)
+                try:
+                    while await arriving.piece():
+                        next(work, None)
+                finally:
+                    _finish(work)
+                self.traffic.bytes_in += length or 0
+                return answer
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise PeerUnreachable(f"cannot connect to {address}: {error}") from None
         except aiohttp.InvalidURL:
@@ -159,10 +166,10 @@ class HttpTransport:
             open_now = list(server.connections)
             seen = {handler: seen.get(handler, now) for handler in open_now}
             self._asked.intersection_update(open_now)
-            patience = self._limits.first_byte_s
+            patience = self.limits.first_byte_s
             for index, handler in enumerate(open_now):
                 silent = handler not in self._asked and now - seen[handler] > patience
-                if silent or index >= self._limits.connections:
+                if silent or index >= self.limits.connections:
                     handler.force_close()
                     if handler.transport is not None:
                         handler.transport.close()
@@ -187,47 +194,83 @@ class _Answering:
         """One packet there, one packet back."""
         self._transport.note_asked(request)
         remote = _plain_host(request.remote or "")
+        response = web.StreamResponse()
         try:
-            return await self._exchange(request, remote)
+            return await self._exchange(request, response, remote)
         except WireError as error:
             self._service.faulty(remote, error)
-            return web.Response(status=400, text=f"{error}\n")
+            status, text = HTTPStatus.BAD_REQUEST, str(error)
         except TimeoutError:
-            drip = WireError("slower than the bound on a body")
-            self._service.faulty(remote, drip)
+            text = "slower than the bound on a body"
+            self._service.faulty(remote, WireError(text))
             request.protocol.force_close()
-            return web.Response(status=408, text=f"{drip}\n")
+            status = HTTPStatus.REQUEST_TIMEOUT
         except (ConnectionError, aiohttp.ClientError) as broken:
             self._service.faulty(remote, WireError(f"broke off: {type(broken).__name__}"))
             raise
+        if response.prepared:
+            # too late for words: the asker finds out by RESOLVE
+            request.protocol.force_close()
+            if request.transport is not None:
+                request.transport.close()
+            return response
+        return web.Response(status=status, text=f"{text}\n")
 
-    async def _exchange(self, request: web.Request, remote: str) -> web.StreamResponse:
-        limits, traffic = self._transport._limits, self._transport.traffic
+    async def _exchange(
+        self, request: web.Request, response: web.StreamResponse, remote: str
+    ) -> web.StreamResponse:
+        limits, traffic = self._transport.limits, self._transport.traffic
         length = request.content_length
-        started = time.monotonic()
-        patience = _GRACE_S + (length or 0) / limits.body_min_bytes_per_s
-        async with asyncio.timeout(patience):
-            head, size = await _read_head(request.content, length, limits)
+        async with asyncio.timeout(_GRACE_S + 2 * (length or 0) / limits.body_min_bytes_per_s):
+            head = await read_head(request.content, length, limits)
             if wire.name_of(head.packet.body) != request.match_info["kind"]:
                 raise WireError(f"{wire.name_of(head.packet.body)} at {request.path}")
             packet = replace(head.packet, address=_seen_from_here(head.packet.address, remote))
             refused = self._service.admit(packet)
             if refused is not None:
-                return await self._send(request, refused)
+                return await self._send(request, response, Body(refused))
             with self._service.room(head.payload_bytes) as buffer:
-                await _fill(request.content, buffer, head)
-                traffic.bytes_in += size
+                arriving = Incoming(request.content, head, buffer)
                 packet = replace(head.with_payload(buffer), address=packet.address)
-                reply = self._service.handle(packet, time.monotonic() - started)
-        if isinstance(reply, Forward):
-            return await self._send(request, await self._forward(reply, packet.sender))
-        try:
-            for _ in reply.work:
-                await asyncio.sleep(0)
-        finally:
-            for _ in reply.work:
-                pass
-        return await self._send(request, reply.packet)
+                if head.payload_bytes <= SMALL_BYTES:
+                    await arriving.all()
+                reply = self._service.handle(packet)
+                if isinstance(reply, Forward):
+                    onward = await self._forward(reply, packet.sender)
+                    return await self._send(request, response, Body(onward))
+                if not reply.streams:
+                    await arriving.all()
+            body = Body(reply.packet)
+            work = reply.work
+            next(work, None)
+            try:
+                while arrived := await arriving.piece():
+                    next(work, None)
+                    if body.size > SMALL_BYTES:
+                        await self._open(request, response, body)
+                        await body.write_until(response, arrived)
+                for _ in work:
+                    await asyncio.sleep(0)
+            finally:
+                _finish(work)
+            traffic.bytes_in += length or 0
+            return await self._send(request, response, body)
+
+    async def _open(self, request: web.Request, response: web.StreamResponse, body: Body) -> None:
+        if not response.prepared:
+            response.content_length = body.size
+            await response.prepare(request)
+
+    async def _send(
+        self, request: web.Request, response: web.StreamResponse, body: Body
+    ) -> web.StreamResponse:
+        self._transport.traffic.bytes_out += body.size
+        if body.size <= SMALL_BYTES:
+            return web.Response(body=body.whole())
+        await self._open(request, response, body)
+        await body.write(response)
+        await response.write_eof()
+        return response
 
     async def _forward(self, wish: Forward, asker: str) -> Packet:
         """The answer of whoever is there, as it came; or ours, that nobody answers there."""
@@ -239,84 +282,11 @@ class _Answering:
             refused = Refused(Reason.UNREACHABLE, reason[:_DETAIL_CHARS])
             return replace(wish.packet, recipient=asker, floor=0, rumours=(), body=refused)
 
-    async def _send(self, request: web.Request, packet: Packet) -> web.StreamResponse:
-        body = _Body(packet)
-        self._transport.traffic.bytes_out += body.size
-        if body.size <= _SMALL_BYTES:
-            return web.Response(body=b"".join(body.parts()))
-        response = web.StreamResponse()
-        response.content_length = body.size
-        await response.prepare(request)
-        for part in body.parts():
-            await response.write(part)
-        await response.write_eof()
-        return response
 
-
-class _Body(payload.Payload):
-    """A packet as a request body: its header, then views of its payload."""
-
-    def __init__(self, packet: Packet) -> None:
-        self._header = wire.header(packet)
-        encoded = payload_of(packet.body)
-        self._data = encoded.data.data if encoded is not None else memoryview(b"")
-        super().__init__(packet)
-        self._size = len(self._header) + self._data.nbytes
-
-    @property
-    def size(self) -> int:
-        return self._size or 0
-
-    def parts(self) -> list[bytes | memoryview]:
-        """The body in pieces that a socket takes without copying the whole."""
-        if self.size <= _SMALL_BYTES:
-            return [self._header + bytes(self._data)]
-        starts = range(0, self._data.nbytes, _PIECE_BYTES)
-        return [self._header, *(self._data[at : at + _PIECE_BYTES] for at in starts)]
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        raise TypeError("a packet has no text")
-
-    async def write(self, writer: Any) -> None:
-        for part in self.parts():
-            await writer.write(part)
-
-
-async def _read_head(
-    content: aiohttp.StreamReader, length: int | None, limits: LimitsConfig
-) -> tuple[wire.Head, int]:
-    if length is None:
-        raise WireError("body has no length, expected Content-Length")
-    try:
-        prefix = await content.readexactly(wire.LENGTH.size)
-        header_bytes = wire.header_length(prefix, limits.header_bytes)
-        head = wire.decode_header(await content.readexactly(header_bytes))
-    except asyncio.IncompleteReadError as error:
-        raise WireError(f"message ended after {len(error.partial)} bytes of a header") from None
-    expected = wire.LENGTH.size + header_bytes + head.payload_bytes
-    if length != expected:
-        raise WireError(f"body has {length} bytes, expected {expected}")
-    return head, length
-
-
-async def _fill(content: aiohttp.StreamReader, buffer: Bytes, head: wire.Head) -> None:
-    """Receive the payload into `buffer` and check each piece while it is hot in the cache."""
-    awaited = payload_of(head.packet.body)
-    if awaited is None or not buffer.size:
-        return
-    view, filled, checked = buffer.data, 0, 0
-    ends = [CODECS[awaited.codec].nbytes(at.stop) for at in pieces(awaited.size)]
-    for end in ends:
-        while filled < end:
-            chunk = await content.readany()
-            if not chunk:
-                raise WireError(f"payload ended after {filled} of {buffer.nbytes} bytes")
-            if filled + len(chunk) > buffer.nbytes:
-                raise WireError(f"payload is longer than {buffer.nbytes} bytes")
-            view[filled : filled + len(chunk)] = chunk
-            filled += len(chunk)
-        wire.check_finite(head, buffer[checked:end])
-        checked = end
+def _finish(work: Iterator[None]) -> None:
+    """End work where it stands: what was not reached did not flow (see `ports.Answered`)."""
+    if isinstance(work, Generator):
+        work.close()
 
 
 def _new(nbytes: int) -> Bytes:
@@ -336,7 +306,11 @@ def _listen(bind: str, port: int) -> socket.socket:
             raise NetworkError(
                 f"port {port} is in use; give another --port, or 0 for any free one"
             ) from None
-        raise NetworkError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+        reason = str(error.strerror).partition(" (")[0]
+        raise NetworkError(
+            f"cannot listen on {join(host, port)}: {reason}; give another --bind or --port "
+            "(without them: every address, any free port)"
+        ) from None
 
 
 def _plain_host(host: str) -> str:

@@ -20,6 +20,7 @@ from p2pfl.core.messages import (
     Body,
     Busy,
     Exchange,
+    Flow,
     Packet,
     Probe,
     Pull,
@@ -94,8 +95,8 @@ class Answering:
         finally:
             inbox.arriving_bytes -= nbytes
 
-    def handle(self, packet: Packet, received_s: float) -> Reply:
-        """Answer a packet that was admitted and is complete."""
+    def handle(self, packet: Packet) -> Reply:
+        """Answer a packet that was admitted; a large payload may still be arriving."""
         vitals, state, now = self._vitals, self._vitals.state, self._vitals.clock()
         body = packet.body
         answer: Body
@@ -110,10 +111,9 @@ class Answering:
                     packet.incarnation,
                     body,
                     newest_steps=vitals.members.steps_of(packet.sender),
-                    received_s=received_s,
                     now=now,
                 )
-                work = self._recorded(packet, mixed, answer, received_s, mixing)
+                work = self._recorded(packet, mixed, answer, mixing)
             case Resolve():
                 answer = state.answer_resolve(packet.sender, packet.incarnation, body, now)
             case Probe(target=None):
@@ -127,25 +127,24 @@ class Answering:
                 answer, work = state.model(body.codec)
             case _:
                 answer = Refused(Reason.MALFORMED, f"{type(body).__name__} is an answer")
-        return Answered(vitals.packet(answer, to=packet.sender), work)
+        streams = isinstance(answer, Flow) and isinstance(body, Exchange)
+        return Answered(vitals.packet(answer, to=packet.sender), work, streams)
 
     def _recorded(
-        self,
-        packet: Packet,
-        mixed: Mixed,
-        answer: Body,
-        received_s: float,
-        mixing: Iterator[None],
+        self, packet: Packet, mixed: Mixed, answer: Body, mixing: Iterator[None]
     ) -> Iterator[None]:
-        yield from mixing
-        self._vitals.exchanged(
-            packet.sender,
-            "answered",
-            mixed,
-            received=packet.body,
-            sent=answer,
-            seconds=received_s,
-        )
+        began = self._vitals.clock()
+        try:
+            yield from mixing
+        finally:
+            self._vitals.exchanged(
+                packet.sender,
+                "answered",
+                mixed,
+                received=packet.body,
+                sent=answer,
+                seconds=self._vitals.clock() - began,
+            )
 
     def faulty(self, address: str, error: Exception) -> None:
         """Somebody at `address` sent what is not a message; count it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from p2pfl.core.messages import (
     Ack,
     Body,
     Busy,
+    Flow,
     Model,
     Packet,
     Probe,
@@ -132,7 +133,18 @@ class Asking:
                 reused = state.take_over(snapshot, nbytes)
                 return state.buffers.take(nbytes) if reused is None else reused.data
 
-            reached = await self._ask_member(peer, ask, self._patience(peer, ask), room)
+            settled: list[Mixed] = []
+
+            def begin(reply: Packet) -> Iterator[None]:
+                if reply.sender != peer or not isinstance(reply.body, Flow):
+                    return iter(())
+                if reply.body.payload.size != vitals.layout.size:
+                    return iter(())
+                mixed, work = state.settle(pending, reply.body)
+                settled.append(mixed)
+                return work
+
+            reached = await self._ask_member(peer, ask, self._patience(peer, ask), room, begin)
             if reached.packet is None:
                 if reached.outcome == "unreachable":
                     state.outbox.close(pending)
@@ -146,7 +158,10 @@ class Asking:
                 self._resting[peer] = vitals.clock() + rest
             if payload_of(reached.body) is not None:
                 state.meter(peer).whole.came(reached.seconds)
-            await self._settle(pending, ask, reached)
+            if settled:
+                await self._settled(pending, settled[0], ask, reached)
+            else:
+                await self._settle(pending, ask, reached)
             return not isinstance(reached.body, Busy | Refused)
 
     async def resolve(self, pending: Pending) -> None:
@@ -175,8 +190,12 @@ class Asking:
             return
         mixed, work = self._vitals.state.settle(pending, answer)
         await drive(work)
+        await self._settled(pending, mixed, ask, reached)
+
+    async def _settled(self, pending: Pending, mixed: Mixed, ask: Body, reached: Reached) -> None:
         self._record(pending.peer, mixed, ask, reached)
-        if payload is not None and payload.data.nbytes > _PROMPT_ACK_BYTES:
+        payload = payload_of(reached.body)
+        if payload is not None and payload.nbytes > _PROMPT_ACK_BYTES:
             await self._ask_member(pending.peer, Probe(), self._patience(pending.peer, Probe()))
 
     def _record(self, peer: str, mixed: Mixed, ask: Body, reached: Reached) -> None:
@@ -285,12 +304,13 @@ class Asking:
         body: Body,
         timeout: float,
         room: Callable[[int], Bytes] | None = None,
+        begin: Callable[[Packet], Iterator[None]] | None = None,
     ) -> Reached:
         addresses = self._vitals.members.addresses(peer)
         if not addresses:
             return Reached(None, "unreachable", 0.0)
         packet = self._vitals.packet(body, to=peer)
-        reached = await self._request(addresses[0], packet, timeout, room, expected=peer)
+        reached = await self._request(addresses[0], packet, timeout, room, begin, expected=peer)
         if reached.packet is None:
             now = self._vitals.clock()
             self._vitals.note(self._vitals.members.failed(peer, now))
@@ -302,12 +322,13 @@ class Asking:
         packet: Packet,
         timeout: float,
         room: Callable[[int], Bytes] | None = None,
+        begin: Callable[[Packet], Iterator[None]] | None = None,
         expected: str | None = None,
     ) -> Reached:
         vitals, started = self._vitals, self._vitals.clock()
         try:
             async with asyncio.timeout(timeout):
-                reply = await vitals.transport.request(address, packet, room)
+                reply = await vitals.transport.request(address, packet, room, begin)
         except PeerUnreachable as error:
             outcome, detail = "unreachable", str(error)
         except TimeoutError:

@@ -21,7 +21,7 @@ from p2pfl.scenario.record import Happening, Plan, What
 from p2pfl.scenario.scene import Mood, Row, Scene
 from p2pfl.scenario.timeline import Action
 
-WIDE = 100
+WIDE = 112
 """From so many columns on there is room for each node's curve."""
 
 _MOODS = {Mood.GOOD: "green", Mood.BUSY: "yellow", Mood.BAD: "bold red", Mood.QUIET: "dim"}
@@ -165,6 +165,7 @@ def screen(scene: Scene, width: int) -> RenderableType:
         _progress(scene, width),
         _figures(scene),
         _nodes(scene.rows, width),
+        Text(),
         *_news(scene),
     ]
     return Padding(Group(*parts), (1, 1, 0, 1))
@@ -209,18 +210,18 @@ def _figures(scene: Scene) -> Padding:
             (number(swarm.distance), "bold"),
             f"   {swarm.answering} answer",
         )
-    return Padding(text, (1, 0, 0, 0))
+    return Padding(text, (1, 0))
 
 
 def _nodes(rows: Iterable[Row], width: int) -> Table:
     wide = width >= WIDE
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=0)
     for name in ("node", "state"):
         table.add_column(name, no_wrap=True)
     for name in ("age", "accuracy"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=7)
     if wide:
-        table.add_column("", min_width=_CURVE, no_wrap=True)
+        table.add_column("", min_width=_CURVE + 2, no_wrap=True, justify="center")
     names = ("neighbours", "exchanges", "staleness") if wide else ("nbrs", "exch", "stale")
     for name in (*names, "in", "out"):
         table.add_column(name, justify="right", no_wrap=True, min_width=7)

@@ -31,7 +31,7 @@ import p2pfl
 from p2pfl.scenario.chart import draw
 from p2pfl.scenario.display import number
 from p2pfl.scenario.expect import Verdict, without_bound
-from p2pfl.scenario.record import Plan, Record, Sample
+from p2pfl.scenario.record import Plan, Record, Sample, What
 from p2pfl.scenario.watching import Together
 
 CURVES, SWARM, PICTURE, SUMMARY = "curves.csv", "swarm.csv", "accuracy.png", "summary.json"
@@ -115,6 +115,9 @@ def tell(record: Record, verdicts: Sequence[Verdict], console: Console) -> None:
     for one in verdicts:
         mark = Text("held", "green") if one.held else Text("MISSED", "bold red")
         table.add_row(one.what, one.bound, one.value, mark)
+    for happening in record.happenings:
+        if happening.what is What.DIED:
+            console.print(Text(f"\n{happening.text}"))
     console.print()
     console.print(table)
     figures = {"together": _together(record), "alone": _alone(record)}
@@ -123,9 +126,11 @@ def tell(record: Record, verdicts: Sequence[Verdict], console: Console) -> None:
         notes["killed"] = f"{', '.join(record.killed_at_end)}: too slow to stop when asked"
     times = f"{record.wall_s:.0f} s, of which {record.starting_s:.0f} s to start"
     where = {"took": times, "files": f"{plan.folder}", " ": f"{PICTURE}, {CURVES}, {SUMMARY}, ..."}
+    grid = Table.grid(padding=(0, 2))
     for title, text in (figures | notes | where).items():
         if text:
-            console.print(f"{title:9} {text}", markup=False, highlight=False, soft_wrap=True)
+            grid.add_row(title, Text(text, overflow="fold"))
+    console.print(grid)
 
 
 def _together(record: Record) -> str:

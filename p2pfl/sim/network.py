@@ -8,7 +8,7 @@ goes through the wire's encode and decode, so that what is simulated is what tra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -91,7 +91,11 @@ class MemoryTransport:
             del self.network._serving[self.address]
 
     async def request(
-        self, address: str, packet: Packet, room: Callable[[int], Bytes] | None = None
+        self,
+        address: str,
+        packet: Packet,
+        room: Callable[[int], Bytes] | None = None,
+        begin: Callable[[Packet], Iterator[None]] | None = None,
     ) -> Packet:
         """Send a packet and await the answer; see `ports.Transport`."""
         network = self.network
@@ -108,7 +112,7 @@ class MemoryTransport:
         if answer is None:
             payload = payload_of(packet.body)
             with service.room(payload.nbytes if payload else 0):
-                reply = service.handle(packet, network.latency_s)
+                reply = service.handle(packet)
             if isinstance(reply, Forward):
                 onward = network.host(address)
                 answer = await onward.request(reply.address, reply.packet)
@@ -118,6 +122,8 @@ class MemoryTransport:
                 answer = reply.packet
         answer = self._travelled(answer)
         await network.carry(address, self.address)
+        for _ in begin(answer) if begin is not None else ():
+            pass
         return answer
 
     def _travelled(self, packet: Packet) -> Packet:

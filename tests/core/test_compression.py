@@ -113,7 +113,7 @@ def test_int8_keeps_what_lies_on_the_grid_and_blocks_do_not_disturb_each_other()
 def test_int8_rounding_is_unbiased_within_hoeffdings_bound():
     # each error lies in an interval of one step, so by Hoeffding's inequality the mean of n is off
     # by t steps with probability at most 2 exp(-2 n t^2); 256 values, one chance in 10^9
-    n, x = 4000, np.append(np.linspace(-1, 1, 255), 0.3).astype(np.float32)
+    n, x = 4000, np.linspace(-1, 1, 256).astype(np.float32)
     decoded = encode("int8", np.tile(x, n), chance(7)).values().reshape(n, 256)
     bias = (decoded.mean(axis=0, dtype=np.float64) - x) * 127
     bound = np.sqrt(np.log(2 * 256 / 1e-9) / (2 * n))

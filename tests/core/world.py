@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 
 from p2pfl.config import GossipConfig, LimitsConfig
-from p2pfl.core.compression import Encoded, encode
+from p2pfl.core.compression import encode
 from p2pfl.core.gossip import GossipState, Mixed
 from p2pfl.core.ledger import Pending
-from p2pfl.core.messages import Answer, Busy, Exchange, Packet, Resolve, payload_of
+from p2pfl.core.messages import Answer, Busy, Exchange, Resolve, payload_of
 from p2pfl.core.momentum import QuasiGlobalMomentum
 from p2pfl.core.weights import Vector
 
@@ -77,9 +77,7 @@ def answered(
     state: GossipState, ask: Exchange, *, peer: str = "aa", incarnation: int = 1, now: float = 0.0
 ) -> tuple[Answer, Mixed]:
     """The answer to a question, its arithmetic done."""
-    answer, mixed, work = state.answer(
-        peer, incarnation, ask, newest_steps=0, received_s=0.0, now=now
-    )
+    answer, mixed, work = state.answer(peer, incarnation, ask, newest_steps=0, now=now)
     finished(work)
     return answer, mixed
 
@@ -300,9 +298,7 @@ class World:
         elif not state.inbox.has_room(body.payload.nbytes):
             reply(Busy(0.1))
         else:
-            answer, mixed, work = state.answer(
-                *who, copied(body), newest_steps=0, received_s=0.0, now=self.now
-            )
+            answer, mixed, work = state.answer(*who, copied(body), newest_steps=0, now=self.now)
             self.outcomes.append(mixed.outcome)
             if mixed.outcome == "flow":
                 self.added.append((*who, pending.seq))
