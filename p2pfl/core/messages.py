@@ -21,7 +21,7 @@ and layout, what it has finished with, and news of the members (`Rumour`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -232,3 +232,9 @@ def mismatch(
     if their_layout is not None and their_layout != layout:
         return Refused(Reason.LAYOUT, f"other model (layout {their_layout} instead of {layout})")
     return None
+
+
+def not_reached(onward: Packet, asker: str, why: str) -> Packet:
+    """What a relay answers `asker` when the member it asked on its behalf did not answer."""
+    refused = Refused(Reason.UNREACHABLE, why[:200])
+    return replace(onward, recipient=asker, floor=0, rumours=(), body=refused)

@@ -29,7 +29,7 @@ from aiohttp import hdrs, web
 from p2pfl.config import LimitsConfig
 from p2pfl.core import wire
 from p2pfl.core.compression import Bytes
-from p2pfl.core.messages import Packet, Reason, Refused
+from p2pfl.core.messages import Packet, not_reached
 from p2pfl.edge.bodies import SMALL_BYTES, Body, Incoming, read_head
 from p2pfl.errors import NetworkError, PeerError, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Forward, Service, Traffic
@@ -41,7 +41,6 @@ _GRACE_S = 5.0
 _CONNECT_S = 1.0
 _FORWARD_S = 0.5
 _GUARD_S = 1.0
-_DETAIL_CHARS = 200
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 (a node is meant to be reached; --bind narrows it)
 
 
@@ -278,9 +277,8 @@ class _Answering:
             async with asyncio.timeout(_FORWARD_S):
                 return await self._transport.request(wish.address, wish.packet)
         except (PeerError, TimeoutError) as error:
-            reason = str(error) or f"no answer within {_FORWARD_S:g} s"
-            refused = Refused(Reason.UNREACHABLE, reason[:_DETAIL_CHARS])
-            return replace(wish.packet, recipient=asker, floor=0, rumours=(), body=refused)
+            why = str(error) or f"no answer within {_FORWARD_S:g} s"
+            return not_reached(wish.packet, asker, why)
 
 
 def _finish(work: Iterator[None]) -> None:

@@ -217,27 +217,35 @@ class Asking:
     # --- membership -----------------------------------------------------------------------------
 
     async def probe(self, ask: Ask) -> None:
-        """Carry out one probe that membership asks for, directly or through others."""
-        vitals = self._vitals
-        timeout = vitals.config.membership.probe_timeout_s
-        if not ask.via:
-            packet = vitals.packet(Probe(), to=ask.target)
-            reached = await self._request(ask.addresses[0], packet, timeout)
-            if isinstance(reached.body, Ack):
-                vitals.members.answered(ask.target, vitals.clock())
-            else:
-                vitals.note(vitals.members.unanswered(ask.target, vitals.clock()))
-            return
-        for relay, address in ask.via:
-            self._spawn(self._probe_through(relay, address, ask.target), name="indirect probe")
+        """Carry out one probe that membership asks for, directly or through others.
 
-    async def _probe_through(self, relay: str, address: str, target: str) -> None:
-        vitals = self._vitals
-        timeout = 2 * vitals.config.membership.probe_timeout_s
-        packet = vitals.packet(Probe(target), to=relay)
-        reached = await self._request(address, packet, timeout, expected=target)
+        Where answers usually take longer than a probe's time-out (a busy link, a large model on
+        its way), we wait for as long as is usual.
+        """
+        members, clock = self._vitals.members, self._vitals.clock
+        if ask.via:
+            for relay, address in ask.via:
+                indirect = self._probe_through(relay, address, ask)
+                self._spawn(indirect, name=f"probe {ask.target[:8]} through {relay[:8]}")
+            return
+        usual = self._vitals.state.patience_s(ask.target, whole=False)
+        packet = self._vitals.packet(Probe(), to=ask.target)
+        reached = await self._request(ask.addresses[0], packet, max(ask.timeout_s, usual))
         if isinstance(reached.body, Ack):
-            vitals.members.answered(target, vitals.clock())
+            members.answered(ask.target, clock())
+        else:
+            self._vitals.note(members.unanswered(ask.target, clock()))
+
+    async def _probe_through(self, relay: str, address: str, ask: Ask) -> None:
+        members, target = self._vitals.members, ask.target
+        packet = self._vitals.packet(Probe(target), to=relay)
+        reached = await self._request(address, packet, ask.timeout_s)
+        if reached.packet is None:
+            return
+        if isinstance(reached.body, Ack) and reached.packet.sender == target:
+            members.answered(target, self._vitals.clock())
+        else:
+            members.helped(target)
 
     async def meet(self, sighting: Sighting) -> None:
         """Say hello to an address until it answers; a static peer is worth endless patience."""
@@ -345,6 +353,9 @@ class Asking:
                 vitals.tally.against(expected, "another node answered")
                 return Reached(None, "unreachable", seconds)
             was_forwarded = isinstance(packet.body, Probe) and packet.body.target is not None
+            if isinstance(reply.body, Refused) and reply.body.reason is Reason.UNREACHABLE:
+                # a relay says that its target did not answer; it says so in the target's place
+                return Reached(reply, "unreachable", seconds)
             vitals.heard(reply, () if was_forwarded else (address,))
             if payload_of(packet.body) is None and payload_of(reply.body) is None:
                 vitals.state.meter(reply.sender).small.came(seconds)

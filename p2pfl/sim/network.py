@@ -16,11 +16,12 @@ import numpy as np
 
 from p2pfl.core import wire
 from p2pfl.core.compression import Bytes
-from p2pfl.core.messages import Adopt, Exchange, Flow, Model, Packet, payload_of
-from p2pfl.errors import PeerTimeout, PeerUnreachable
+from p2pfl.core.messages import Adopt, Exchange, Flow, Model, Packet, not_reached, payload_of
+from p2pfl.errors import PeerError, PeerTimeout, PeerUnreachable
 from p2pfl.ports import Forward, Service, Sighting, Traffic
 
 _CHECKED_SHARE = 0.01
+_FORWARD_S = 0.5
 
 
 @dataclass(slots=True)
@@ -114,8 +115,7 @@ class MemoryTransport:
             with service.room(payload.nbytes if payload else 0):
                 reply = service.handle(packet)
             if isinstance(reply, Forward):
-                onward = network.host(address)
-                answer = await onward.request(reply.address, reply.packet)
+                answer = await self._forward(address, reply, packet.sender)
             else:
                 for _ in reply.work:
                     pass
@@ -125,6 +125,13 @@ class MemoryTransport:
         for _ in begin(answer) if begin is not None else ():
             pass
         return answer
+
+    async def _forward(self, relay: str, wish: Forward, asker: str) -> Packet:
+        try:
+            async with asyncio.timeout(_FORWARD_S):
+                return await self.network.host(relay).request(wish.address, wish.packet)
+        except (PeerError, TimeoutError) as error:
+            return not_reached(wish.packet, asker, str(error) or "no answer")
 
     def _travelled(self, packet: Packet) -> Packet:
         """What arrives: a copy of the payload, now and then through real bytes."""

@@ -83,9 +83,7 @@ class NodeProcess:
         """Start it, or start it again, with further options: it then continues."""
         self._said_before, self.address = len(self.said), ""
         with self._out.open("ab") as out, self._errors.open("ab") as errors:
-            self._process = self._guard.start(
-                [*self._command, *options], out=out, errors=errors
-            )
+            self._process = self._guard.start([*self._command, *options], out=out, errors=errors)
         self._shut_window()
         # its one thread lives in the network that the process lives in
         self._window = ThreadPoolExecutor(1, initializer=_enter, initargs=(self._process.pid,))
