@@ -8,6 +8,7 @@ the command line or a TOML file says.
 Relations that must hold (checked where both are known):
     gossip.weight * gossip.outstanding <= 1      two-sided averaging diverges beyond it
     membership.probe_timeout_s < membership.probe_interval_s
+    limits.pending >= gossip.outstanding         what is in flight must not be given up
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ class MembershipConfig(_Frozen):
     retransmit_mult: Positive = Field(
         4.0, description="an update rides on mult x log10(n + 1) messages"
     )
-    rumours_per_message: Count = Field(8, description="updates that ride on one message")
+    rumours_per_message: int = Field(
+        8, ge=1, le=32, description="updates that ride on one message, whose header is bounded"
+    )
     forget_dead_after_s: Positive = Field(
         3600.0, description="a dead peer is remembered (and retried now and then) this long"
     )
@@ -173,6 +176,15 @@ class NodeConfig(_Frozen):
     limits: LimitsConfig = LimitsConfig()
     stop: StopConfig = StopConfig()
 
+    @model_validator(mode="after")
+    def _remembers_what_is_in_flight(self) -> NodeConfig:
+        if self.limits.pending < self.gossip.outstanding:
+            raise ValueError(
+                f"limits.pending is {self.limits.pending}, "
+                f"must be at least gossip.outstanding = {self.gossip.outstanding}"
+            )
+        return self
+
 
 class DeviceConfig(NodeConfig):
     """A node on a real device: what `p2pfl node` takes, as options or from a TOML file."""
@@ -227,9 +239,11 @@ def _sentence(item: Any, model: type[BaseModel], where: str) -> str:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
         return f"{where}: unknown key '{key}'{hint}"
+    if item["type"] == "missing":
+        return f"{where}: '{key}' is missing"
     message = item["msg"].removeprefix("Value error, ")
     if isinstance(item["input"], Mapping | BaseModel):
-        return f"{where}: {key}: {message}"
+        return f"{where}: {key}: {message}" if path else f"{where}: {message}"
     return f"{where}: '{key}' is {item['input']!r}: {message}"
 
 

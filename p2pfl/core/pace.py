@@ -15,6 +15,7 @@ class Pace:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._step_s: float | None = None
+        self._is_cold = True
 
     @property
     def steps(self) -> int:
@@ -25,9 +26,13 @@ class Pace:
         return int(min(max(round(fitting), 1), self._config.steps_max))
 
     def took(self, steps: int, seconds: float) -> None:
-        """Learn from a finished cycle; a first, cold one is soon outweighed."""
+        """Learn from a finished cycle; the first is cold, and forgotten with the second."""
         step_s = seconds / steps
-        self._step_s = step_s if self._step_s is None else 0.7 * self._step_s + 0.3 * step_s
+        if self._step_s is None or self._is_cold:
+            self._is_cold = self._step_s is None
+            self._step_s = step_s
+        else:
+            self._step_s = 0.7 * self._step_s + 0.3 * step_s
 
     def pause(self, seconds: float) -> float:
         """How long a cycle that took `seconds` in all still has to wait."""

@@ -90,8 +90,8 @@ def test_a_model_of_several_pieces_keeps_the_sum_while_others_change_it_between_
 
     pending, ask = asked(i, "j", 0.0, codec)
     other = question(third, codec=codec)
-    flow, _, first = j.answer("i", 1, ask, newest_steps=0, received_s=0, now=0.0)
-    second_flow, _, second = j.answer("k", 1, other, newest_steps=0, received_s=0, now=0.0)
+    flow, _, first = j.answer("i", 1, ask, newest_steps=0, now=0.0)
+    second_flow, _, second = j.answer("k", 1, other, newest_steps=0, now=0.0)
     training = [s.apply(delta, 1, 0.1, s.lineage) for s in (i, j)]
     works = [first, second, *training]
     for _ in range(4):
@@ -313,7 +313,7 @@ def test_work_on_weights_that_are_replaced_between_two_pieces_ends_on_the_old_on
     works = [
         state.apply(constant(5, LARGE), 3, 0.1, state.lineage),
         state.settle(pending, flow)[1],
-        state.answer("k", 1, question(constant(2, LARGE)), newest_steps=0, received_s=0, now=0)[2],
+        state.answer("k", 1, question(constant(2, LARGE)), newest_steps=0, now=0)[2],
     ]
     for work in works:
         for _ in range(begun):
@@ -513,9 +513,9 @@ def test_every_change_of_the_weights_makes_a_new_snapshot_also_between_its_piece
     if change == "adopt":
         state.age = 0
     work = {
-        "answer": lambda: state.answer(
-            "k", 1, question(constant(2, LARGE)), newest_steps=0, received_s=0, now=0
-        )[2],
+        "answer": lambda: state.answer("k", 1, question(constant(2, LARGE)), newest_steps=0, now=0)[
+            2
+        ],
         "settle": lambda: state.settle(pending, flow)[1],
         "apply": lambda: state.apply(constant(3, LARGE), 1, 0.1, state.lineage),
         "adopt": lambda: state.adopt(Model(1000, question(constant(4, LARGE)).payload)),
