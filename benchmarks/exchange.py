@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from _report import finish, table
+
 from p2pfl.config import LimitsConfig, NodeConfig, TrainConfig
 from p2pfl.core.weights import Entry, Layout
 from p2pfl.edge.http import HttpTransport

@@ -376,7 +376,7 @@ class GossipState:
             self.age = max(self.age, answer.age)
             self.mixes += 1
             mixed = Mixed("flow", answer.weight, answer.staleness, norm)
-            return mixed, self._subtract(pending, answer, norm)
+            return mixed, self._subtract(self.x, pending, answer, norm)
         self.outbox.close(pending)
         match answer:
             case Flow():
@@ -391,15 +391,20 @@ class GossipState:
             case _:
                 return Mixed(type(answer).__name__.lower()), nothing
 
-    def _subtract(self, pending: Pending, flow: Flow, norm: FlowNorm) -> Iterator[None]:
-        """Closed before its end, the rest is left to RESOLVE."""
-        x = self.x
-        for done in self._changing(flow_out(x, flow.payload, norm, pending.settled)):
-            pending.settled = done
-            if done == x.size:
-                self.outbox.close(pending)
-                self._left = max(self._left - flow.weight, 0.0)
-            yield
+    def _subtract(self, x: Vector, pending: Pending, flow: Flow, norm: FlowNorm) -> Iterator[None]:
+        """Closed before its end, the rest is left to RESOLVE; of two at the same time one works."""
+        if pending.is_settling or self.outbox.find(pending.peer, pending.seq) is not pending:
+            return
+        pending.is_settling = True
+        try:
+            for done in self._changing(flow_out(x, flow.payload, norm, pending.settled)):
+                pending.settled = done
+                if done == x.size:
+                    self.outbox.close(pending)
+                    self._left = max(self._left - flow.weight, 0.0)
+                yield
+        finally:
+            pending.is_settling = False
 
     def unanswered(self, pending: Pending, now: float) -> None:
         """No answer came in time: the slot is free again, RESOLVE will tell."""
@@ -507,11 +512,11 @@ class GossipState:
         norm = FlowNorm()
         kept = self.inbox.keep(peer, incarnation, flow, now)
         kept.is_mixing = True
-        return flow, Mixed("flow", weight, tau, norm), self._mix(kept, flow, norm)
+        return flow, Mixed("flow", weight, tau, norm), self._mix(self.x, kept, flow, norm)
 
-    def _mix(self, kept: Kept, flow: Flow, norm: FlowNorm) -> Iterator[None]:
+    def _mix(self, x: Vector, kept: Kept, flow: Flow, norm: FlowNorm) -> Iterator[None]:
         try:
-            yield from self._changing(flow_in(self.x, flow.payload, flow.weight, self._rng, norm))
+            yield from self._changing(flow_in(x, flow.payload, flow.weight, self._rng, norm))
         finally:
             kept.is_mixing = False
 

@@ -33,6 +33,7 @@ class Pending:
         weight: share of our model set aside for it.
         unresolved: no answer came in time; RESOLVE asks.
         settled: values of the flow that were subtracted before its answer broke off.
+        is_settling: a flow is being subtracted; a repeated answer must not do the same.
     """
 
     peer: str
@@ -44,6 +45,7 @@ class Pending:
     unresolved: bool = False
     attempts: int = 0
     settled: int = 0
+    is_settling: bool = False
     next_attempt: float = 0.0
 
 

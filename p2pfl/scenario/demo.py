@@ -11,6 +11,7 @@ Rule of the file: one loop looks, acts and draws; nothing here trains, mixes or 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,6 +36,7 @@ _TICK_S = 0.1
 _DRAW_EVERY_S = 0.25
 _SAMPLE_EVERY_S = 0.5
 _FINAL_SHARE = 0.1
+_AWAY_S = 3.0
 
 
 class Demo:
@@ -63,7 +65,7 @@ class Demo:
         self._happenings: list[Happening] = []
         self._awaited: dict[str, What] = {}
         self._untimely: list[str] = []
-        self._drawn = 0.0
+        self._drawn = -math.inf
         self._samples: list[Sample] = []
         self._swarm = Swarm(plan.folder, plan.run, plan.task, self._options())
         self._watch = Watch(self._swarm, clock)
@@ -101,8 +103,8 @@ class Demo:
                 self._compare()
                 await self._play()
                 end = self._wall()
-            self._happen("", What.PHASE, "time is over, all nodes are stopped")
-            self._draw()
+                self._draw(at_once=True)
+            self._happen("", What.PHASE, "time is over, all nodes are asked to stop")
             late = await swarm.stop()
         return self._record(begin, end, starting_s, tuple(node.name for node in late))
 
@@ -220,9 +222,9 @@ class Demo:
             seen = row.seen if row.mood in (Mood.GOOD, Mood.BUSY) else None
             self._samples.append(Sample(at, node.name, row.state, seen))
 
-    def _draw(self) -> None:
+    def _draw(self, *, at_once: bool = False) -> None:
         """Show how it stands, if that was not done a moment ago."""
-        if self._clock() - self._drawn < _DRAW_EVERY_S:
+        if not at_once and self._clock() - self._drawn < _DRAW_EVERY_S:
             return
         self._drawn = self._clock()
         plan, watch = self._plan, self._watch
@@ -278,17 +280,17 @@ class Demo:
         )
 
     def _final(self, name: str, looks: list[Look]) -> float | None:
-        """Accuracy at the end: the mean over the last evaluations, which wobble."""
-        seen = self._present(name)
-        since = self._plan.seconds * (1 - _FINAL_SHARE)
-        if seen is None or name in self._untimely:
+        """Accuracy at the end; None if the node was not there any more, or has none."""
+        seconds, last = self._plan.seconds, self._present(name)
+        zero = self._complete or 0.0
+        if name in self._untimely or last is None or last.at - zero < seconds - _AWAY_S:
             return None
         known = {
-            one.measured_at: one.accuracy
-            for one in looks
-            if one.name == name and one.measured_at is not None and one.accuracy is not None
+            seen.measured_at: seen.accuracy
+            for seen in looks
+            if seen.name == name and seen.measured_at is not None and seen.accuracy is not None
         }
-        return settled(list(known.items()), since)
+        return settled(sorted(known.items()), since=seconds * (1 - _FINAL_SHARE))
 
 
 def _shifted(seen: Look, zero: float) -> Look:

@@ -111,10 +111,15 @@ def resumed(journal: Path) -> int:
     return int(starts[-1]["age"]) if len(starts) > 1 and starts[-1]["resumed"] else 0
 
 
-def settled(accuracies: Sequence[tuple[float, float]], begin: float) -> float | None:
-    """The mean of a node's (time, accuracy) evaluations since `begin`; None if there is none."""
-    recent = [accuracy for at, accuracy in accuracies if at >= begin]
-    return fmean(recent) if recent else None
+def settled(evaluations: Sequence[tuple[float, float]], since: float) -> float | None:
+    """A node's accuracy at the end: single evaluations wobble, so it is the mean of the last few.
+
+    Args:
+        evaluations: (time, accuracy), by time.
+        since: from when on they count; if none is as late, the last one counts.
+    """
+    late = [accuracy for at, accuracy in evaluations if at >= since]
+    return fmean(late or [accuracy for _, accuracy in evaluations[-1:]]) if evaluations else None
 
 
 def without_bound(plan: Plan) -> str:

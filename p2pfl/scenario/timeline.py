@@ -57,7 +57,7 @@ def faults(nodes: Sequence[str], late: str, seconds: float) -> tuple[Step, ...]:
 
     Args:
         nodes: those that run from the beginning, >= 2; the first is never hit, nor are those
-            behind the third.
+            behind the third. With two nodes the second one has to take it all.
         late: the one that joins.
         seconds: how long the run takes, > 0.
 
@@ -68,7 +68,7 @@ def faults(nodes: Sequence[str], late: str, seconds: float) -> tuple[Step, ...]:
         raise ConfigError(f"{len(nodes)} nodes are no swarm, at least {NODES_MIN} are needed")
     if not seconds > 0:
         raise ConfigError(f"seconds is {seconds:g}, must be > 0")
-    killed, frozen = nodes[1], nodes[2 % len(nodes)] if len(nodes) > 2 else nodes[1]
+    killed, frozen = nodes[1], nodes[min(2, len(nodes) - 1)]
     thaw_at = 0.68 * seconds
     return (
         Step(0.15 * seconds, Action.KILL, killed),

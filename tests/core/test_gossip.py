@@ -73,11 +73,12 @@ def test_ten_thousand_random_pairs_keep_their_sum_to_half_a_unit_of_each_result(
         i.meter("j").lag_cycles = float(rng.choice([0, 0.5, 4, 90]))
         j.inbox.hear("i", 1, i.outbox.floor("j"))
         before, apart = wide(i.x, j.x), np.abs(i.x - j.x).max()
+        fits = max(np.abs(i.x).max(), np.abs(j.x).max()) < 65504
         weight = exchanged(i, j, codec)
         assert 0 < weight <= 0.5
         allowed = (ulp(i.x) + ulp(j.x)) / 2
         assert (np.abs(wide(i.x, j.x) - before) <= allowed).all(), f"pair {pair}"
-        if weight == 0.5 and apart > 0:
+        if weight == 0.5 and (codec != "float16" or fits):
             assert np.abs(i.x - j.x).max() < apart
 
 
@@ -123,25 +124,25 @@ def test_the_larger_age_is_taken_at_both_ends():
 
 
 def test_each_way_of_being_stale_lowers_the_weight():
-    def weight(cycle_s: float = 1.0, trip_s: float = 0.0, received_s: float = 0.0, **told) -> float:
+    def weight(cycle_s: float = 1.0, trip_s: float = 0.0, whole_s: float = 0.0, **told) -> float:
         state = gossip_state(constant(0))
         state.cycle_s = cycle_s
         state.meter("i").small = Pulse(mean_s=trip_s)
+        state.meter("i").whole = Pulse(mean_s=whole_s)
         ask = question(constant(1))
         for name, value in told.items():
             if name != "newest_steps":
                 object.__setattr__(ask, name, value)
-        _, mixed, _ = state.answer(
-            "i", 1, ask, newest_steps=told.get("newest_steps", 0), received_s=received_s, now=0.0
-        )
+        _, mixed, _ = state.answer("i", 1, ask, newest_steps=told.get("newest_steps", 0), now=0.0)
         return mixed.weight
 
     assert weight() == 0.5
     quarter = pytest.approx(0.25)
     assert weight(newest_steps=4) == quarter
     assert weight(lag_cycles=4.0) == quarter
-    assert weight(residence_s=1.0, received_s=3.0) == quarter
+    assert weight(residence_s=4.0) == quarter
     assert weight(trip_s=4.0) == quarter
+    assert weight(whole_s=4.0) == quarter
     assert weight(residence_s=4.0, cycle_s=0.0) == 0.5
 
 
@@ -397,8 +398,10 @@ def spread_after(
                 world.ask(int(i), int((i + rng.integers(1, n)) % n))
         world.now += 1
         world.deliver_due()
-    assert np.abs(world.drift()).max() <= world.rounding.max()
-    return before, consensus_distance(np.array([m.state.x for m in world.members]))
+    after = consensus_distance(np.array([m.state.x for m in world.members]))
+    world.come_to_rest()
+    assert (np.abs(world.drift()) <= world.rounding).all(), "diverging or not, the mean stays"
+    return before, after
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
@@ -450,11 +453,12 @@ def test_a_tiny_weight_can_be_configured():
 # --- training and averaging together (invariant 6) ----------------------------------------------
 
 
-def mean_after(speeds: np.ndarray, *, scaled: bool) -> tuple[float, float]:
-    """Quadratics |x - b_i|^2 / 2: how far the mean model ends from the mean of b, and b's spread."""
-    n, d, eta, steps = 20, 10, 0.02, 5
+def bias_after(speeds: np.ndarray, *, scaled: bool = False) -> float:
+    """Quadratics |x - b_i|^2 / 2, spread 9.5: how far the mean ends from the mean of all b_i."""
+    n, d, eta, steps = 20, 10, 0.004, 5
     rng = np.random.default_rng(4)
-    b = rng.normal(scale=3.0, size=(n, d)).astype(np.float32)
+    b = rng.normal(size=(n, d)).astype(np.float32)
+    b *= np.float32(9.5 / consensus_distance(b))
     world = World.of(np.zeros((n, d), np.float32))
     world.delay_s = lambda: 0.3
     credit = np.zeros(n)
@@ -469,20 +473,16 @@ def mean_after(speeds: np.ndarray, *, scaled: bool) -> tuple[float, float]:
                 world.ask(int(i), int((i + rng.integers(1, n)) % n))
         world.now += 1
         world.deliver_due()
-    stack = np.array([m.state.x for m in world.members])
-    return float(np.linalg.norm(stack.mean(axis=0) - b.mean(axis=0))), consensus_distance(b)
+    mean = np.mean([m.state.x for m in world.members], axis=0)
+    return float(np.linalg.norm(mean - b.mean(axis=0)))
 
 
 def test_equal_speeds_end_at_the_mean_of_all_optima_and_unequal_ones_beside_it():
-    n = 20
-    bias, spread = mean_after(np.ones(n), scaled=False)
-    assert spread == pytest.approx(9.5, abs=0.3)
-    assert bias < 0.11
-    speeds = np.random.default_rng(2).lognormal(0, 0.8, n)
-    unequal, _ = mean_after(speeds, scaled=False)
-    mended, _ = mean_after(speeds, scaled=True)
+    speeds = np.random.default_rng(2).lognormal(0, 0.8, 20)
+    assert bias_after(np.ones(20)) < 0.11
+    unequal = bias_after(speeds)
     assert unequal > 1
-    assert mended < 0.5 * unequal
+    assert bias_after(speeds, scaled=True) < unequal / 2
 
 
 # --- snapshots ----------------------------------------------------------------------------------
@@ -618,5 +618,5 @@ def test_a_world_of_members_is_what_the_tests_think_it_is():
     assert [type(m) for m in world.members] == [Member] * 3
     assert world.ask(0, 1)
     world.deliver_due()
-    assert world.added == world.taken == [("00000000", 1, 0)]
+    assert world.added == list(world.taken) == [("00000000", 1, 0)]
     assert encode("float32", world.members[0].state.x, np.random.default_rng()).size == 2

@@ -119,10 +119,11 @@ class Letter:
 
 @dataclass
 class Job:
-    """Arithmetic that was begun, and what follows once it is done."""
+    """Arithmetic that was begun, and what follows once it is done, or if it is broken off."""
 
     work: Iterator[None]
     then: Callable[[], None]
+    broken: Callable[[], None] | None
 
 
 @dataclass
@@ -144,7 +145,7 @@ class World:
     letters: list[Letter] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     added: list[Effect] = field(default_factory=list)
-    taken: list[Effect] = field(default_factory=list)
+    taken: set[Effect] = field(default_factory=set)
     outcomes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -241,6 +242,14 @@ class World:
             self.jobs.remove(job)
             job.then()
 
+    def break_off(self, at: int) -> None:
+        """The connection dies while a message is mixed that still arrives; adoptions are whole."""
+        job = self.jobs[at]
+        if job.broken is not None:
+            self.jobs.remove(job)
+            job.work.close()
+            job.broken()
+
     def deliver_due(self) -> None:
         """All letters that are due arrive, their arithmetic is done at once."""
         self.work_all()
@@ -300,22 +309,42 @@ class World:
         else:
             answer, mixed, work = state.answer(*who, copied(body), newest_steps=0, now=self.now)
             self.outcomes.append(mixed.outcome)
+            broken = None
             if mixed.outcome == "flow":
                 self.added.append((*who, pending.seq))
                 self._rounded(state.x)
-            self._begin(work, lambda: reply(answer))
+                broken = _nothing
+            self._begin(work, lambda: reply(answer), broken)
 
     def _answer_arrives(self, asker: Member, pending: Pending, answer: Answer) -> None:
-        mixed, work = asker.state.settle(pending, copied(answer))
+        state = asker.state
+        mixed, work = state.settle(pending, copied(answer))
         self.outcomes.append(mixed.outcome)
-        if mixed.outcome == "flow":
-            self.taken.append((asker.name, asker.incarnation, pending.seq))
-            self._rounded(asker.state.x)
-        self._begin(work, lambda: None)
+        if mixed.outcome != "flow":
+            self._begin(work, _nothing)
+            return
+        self._rounded(state.x)
 
-    def _begin(self, work: Iterator[None], then: Callable[[], None]) -> None:
-        self.jobs.append(Job(work, then))
+        def taken() -> None:
+            if pending.settled == state.x.size:
+                self.taken.add((asker.name, asker.incarnation, pending.seq))
+
+        self._begin(work, taken, lambda: state.unanswered(pending, self.now))
+
+    def _begin(
+        self,
+        work: Iterator[None],
+        then: Callable[[], None],
+        broken: Callable[[], None] | None = None,
+    ) -> None:
+        # begun at once, as every driver does; what follows is up to the adversary
+        next(work, None)
+        self.jobs.append(Job(work, then, broken))
 
     def _rounded(self, x: Vector) -> None:
         # half a unit of the result, which may be in the next binade
         self.rounding += ulp(2 * x)
+
+
+def _nothing() -> None:
+    pass

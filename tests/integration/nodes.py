@@ -28,8 +28,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.request import urlopen
 
 from p2pfl.core.events import Event
@@ -43,6 +44,7 @@ PATIENCE_S = 90.0
 STOP_S = 3.0
 """A node promises to be gone so long after SIGINT or SIGTERM."""
 TASK = "digits-numpy"
+PROGRAM = (sys.executable, "-W", "error", "-m", "p2pfl")
 
 _LOOK_S = 0.1
 _ANSWER_S = 5.0
@@ -79,11 +81,15 @@ class NodeProcess:
 
     # --- its process -----------------------------------------------------------------------------
 
-    def start(self, *options: str) -> None:
-        """Start it, or start it again, with further options: it then continues."""
+    def start(self, *options: str, out: IO[bytes] | None = None) -> None:
+        """Start it, or start it again, with further options: it then continues.
+
+        With `out`, what it says goes there, and `address` is for the caller to find out.
+        """
         self._said_before, self.address = len(self.said), ""
-        with self._out.open("ab") as out, self._errors.open("ab") as errors:
-            self._process = self._guard.start([*self._command, *options], out=out, errors=errors)
+        with self._out.open("ab") as said, self._errors.open("ab") as errors:
+            command = [*self._command, *options]
+            self._process = self._guard.start(command, out=out or said, errors=errors)
         self._shut_window()
         # its one thread lives in the network that the process lives in
         self._window = ThreadPoolExecutor(1, initializer=_enter, initargs=(self._process.pid,))
@@ -268,7 +274,28 @@ class Nodes:
             assert not _UNSEEMLY.search(node.complained), node.report()
 
 
-PROGRAM = (sys.executable, "-W", "error", "-m", "p2pfl")
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    errors: str
+
+
+async def p2pfl(*arguments: str) -> Said:
+    """Run a command that ends by itself."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*PROGRAM, *arguments, stdout=pipe, stderr=pipe)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            out, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return Said(process.returncode, out.decode(), errors.decode())
 
 
 # --- claims about a status -----------------------------------------------------------------------
@@ -342,10 +369,10 @@ def _asked(address: str) -> Status:
 
 def _enter(pid: int) -> None:
     """Make this thread use the network of that process: it may be on another host."""
-    ours, theirs = (os.readlink(f"/proc/{who}/ns/net") for who in ("thread-self", pid))
-    if ours == theirs:
+    theirs = Path(f"/proc/{pid}/ns/net")
+    if theirs.readlink() == Path("/proc/thread-self/ns/net").readlink():
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    with Path(f"/proc/{pid}/ns/net").open("rb") as network:
+    with theirs.open("rb") as network:
         if libc.setns(network.fileno(), _CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "cannot enter the network of the node")

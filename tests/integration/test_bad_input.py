@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.edge.identity import IDENTITY
-from tests.integration.nodes import PATIENCE_S, PROGRAM, TASK, Nodes
+from tests.integration.nodes import PATIENCE_S, PROGRAM, TASK, Nodes, p2pfl
 
 LOOPBACK = ("--bind", "127.0.0.1", "--interface", "lo")
 
@@ -172,14 +172,11 @@ async def test_a_state_directory_of_a_running_node_is_left_alone(
 ) -> None:
     anna = nodes.start("anna", "--no-mdns")
     before = (await anna.ready())["incarnation"]
-    done = subprocess.run(
-        [*PROGRAM, "node", TASK, *LOOPBACK, "--run", nodes.run, "--state-dir", anna.state_dir],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
+    done = await p2pfl(
+        "node", TASK, *LOOPBACK, "--run", nodes.run, "--state-dir", str(anna.state_dir)
     )
-    assert done.returncode == 2
-    assert done.stderr == (
+    assert done.code == 2
+    assert done.errors == (
         f"p2pfl: state directory {anna.state_dir} is in use by process {anna.pid}; "
         "stop it, or give this node another --name or --state-dir\n"
     )
