@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
+from p2pfl.scenario.measure import evaluations
 from p2pfl.scenario.record import Record, What
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -64,13 +65,9 @@ def _accuracies(record: Record, axes: Axes, colours: dict[str, str]) -> None:
     times = np.arange(0.0, record.plan.seconds, _STEP_S)
     grid = np.full((len(record.plan.names), len(times)), np.nan)
     for place, name in enumerate(record.plan.names):
-        known = {
-            seen.measured_at: seen.accuracy
-            for seen in record.looks
-            if seen.name == name and seen.measured_at is not None and seen.accuracy is not None
-        }
+        known = evaluations(record.looks.get(name, []))
         if known:
-            at, values = with_gaps(sorted(known.items()))
+            at, values = with_gaps(known)
             # with dots, because a single evaluation between two gaps is no line
             axes.plot(at, values, ".-", ms=2.5, color=colours[name], lw=1.1, label=name)
             grid[place] = np.interp(times, at, values, left=np.nan, right=np.nan)

@@ -20,7 +20,7 @@ from statistics import median
 from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Clock
 from p2pfl.scenario import alone
-from p2pfl.scenario.expect import resumed, settled, stall
+from p2pfl.scenario.measure import final, resumed, shifted, stall
 from p2pfl.scenario.processes import NodeProcess, Swarm
 from p2pfl.scenario.record import Happening, Plan, Record, Sample, What
 from p2pfl.scenario.scene import Mood, Row, Scene, Show, state_of
@@ -35,8 +35,7 @@ ASSEMBLY_S = 90.0
 _TICK_S = 0.1
 _DRAW_EVERY_S = 0.25
 _SAMPLE_EVERY_S = 0.5
-_FINAL_SHARE = 0.1
-_AWAY_S = 3.0
+_CURVE = 100
 
 
 class Demo:
@@ -106,7 +105,7 @@ class Demo:
                 self._draw(at_once=True)
             self._happen("", What.PHASE, "time is over, all nodes are asked to stop")
             late = await swarm.stop()
-        return self._record(begin, end, starting_s, tuple(node.name for node in late))
+        return self._record(begin, end, starting_s, [node.name for node in late])
 
     # --- the acts -------------------------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class Demo:
         return starting_s
 
     def _has_found_all(self, name: str) -> bool:
-        seen = self._watch.latest.get(name)
+        seen = self._watch.last(name)
         return seen is not None and seen.cycles > 0 and seen.alive >= self._plan.nodes - 1
 
     def _compare(self) -> None:
@@ -209,7 +208,7 @@ class Demo:
 
     def _present(self, name: str) -> Look | None:
         """What a node said last in its present life."""
-        seen = self._watch.latest.get(name)
+        seen = self._watch.last(name)
         return seen if seen and seen.incarnation == self._swarm.nodes[name].starts else None
 
     def _sample(self) -> None:
@@ -246,29 +245,30 @@ class Demo:
         is_fresh = seen is not None and self._clock() - seen.at < FRESH_S
         role = self._plan.roles[node.name]
         state, mood = state_of(node.condition, node.starts, role, seen, is_fresh)
-        curve = (
-            one.accuracy
-            for one in self._watch.looks
-            if one.name == node.name and one.accuracy is not None
-        )
-        return Row(node.name, state, mood, self._watch.latest.get(node.name), tuple(curve))
+        looks = self._watch.looks[node.name]
+        thinned = looks[:: 1 + len(looks) // _CURVE]
+        curve = tuple(one.accuracy for one in thinned if one.accuracy is not None)
+        return Row(node.name, state, mood, looks[-1] if looks else None, curve)
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _record(self, begin: float, end: float, starting_s: float, late: tuple[str, ...]) -> Record:
-        plan, nodes = self._plan, self._swarm.nodes
+    def _record(self, begin: float, end: float, starting_s: float, late: list[str]) -> Record:
+        plan, nodes, seen = self._plan, self._swarm.nodes, self._watch.looks
         zero = self._complete or 0.0
-        looks = [_shifted(seen, zero) for seen in self._watch.looks]
+        looks = {name: shifted(seen[name], zero) for name in plan.names}
         survivors = [name for name, role in plan.roles.items() if role is Role.SURVIVOR]
         killed = dict.fromkeys(step.node for step in plan.steps if step.action is Action.KILL)
-        own_steps = median(self._watch.latest[n].own_steps for n in self._watch.latest)
+        own_steps = median(of_node[-1].own_steps for of_node in looks.values() if of_node)
         return Record(
             plan=plan,
             samples=self._samples,
             looks=looks,
-            history=[replace(sum_, at=sum_.at - zero) for sum_ in self._watch.history],
+            history=[replace(one, at=one.at - zero) for one in self._watch.history],
             happenings=self._happenings,
-            finals={name: self._final(name, looks) for name in plan.names},
+            finals={
+                name: None if name in self._untimely else final(looks[name], plan.seconds)
+                for name in plan.names
+            },
             stalls={name: stall(nodes[name].journal, begin, end) for name in survivors},
             resumed={name: resumed(nodes[name].journal) for name in killed},
             local=alone.local_only(plan.folder / LOCAL_ONLY, own_steps),
@@ -276,26 +276,8 @@ class Demo:
             wall_s=self._clock() - self._began,
             started=begin - starting_s,
             untimely=tuple(dict.fromkeys(self._untimely)),
-            killed_at_end=late,
+            killed_at_end=tuple(late),
         )
-
-    def _final(self, name: str, looks: list[Look]) -> float | None:
-        """Accuracy at the end; None if the node was not there any more, or has none."""
-        seconds, last = self._plan.seconds, self._present(name)
-        zero = self._complete or 0.0
-        if name in self._untimely or last is None or last.at - zero < seconds - _AWAY_S:
-            return None
-        known = {
-            seen.measured_at: seen.accuracy
-            for seen in looks
-            if seen.name == name and seen.measured_at is not None and seen.accuracy is not None
-        }
-        return settled(sorted(known.items()), since=seconds * (1 - _FINAL_SHARE))
-
-
-def _shifted(seen: Look, zero: float) -> Look:
-    measured_at = None if seen.measured_at is None else seen.measured_at - zero
-    return replace(seen, at=seen.at - zero, measured_at=measured_at)
 
 
 def _obituary(node: NodeProcess) -> str:

@@ -6,13 +6,9 @@ not be measured does not hold it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from statistics import fmean
 
-from p2pfl.edge.journal import read
 from p2pfl.scenario.record import Plan, Record
 from p2pfl.scenario.timeline import Role
 
@@ -74,52 +70,6 @@ def _caught_up(record: Record, name: str, role: Role) -> Verdict:
         return Verdict(what, bound, "not known", held=False)
     behind = accuracy - fmean(record.accuracies)
     return Verdict(what, bound, f"{accuracy:.3f}, mean {behind:+.3f}", behind >= -BEHIND)
-
-
-# --- measures -----------------------------------------------------------------------------------
-
-
-def longest_gap(times: Iterable[float], begin: float, end: float) -> float:
-    """The longest pause between events within begin .. end, both ends of it included.
-
-    A node that stopped for good has a gap that lasts until `end`.
-    """
-    inside = sorted(at for at in times if begin < at < end)
-    return max(after - before for before, after in pairwise([begin, *inside, end]))
-
-
-def stall(journal: Path, begin: float, end: float) -> float:
-    """The longest pause between two training cycles of a node, in seconds.
-
-    Args:
-        journal: of the node.
-        begin, end: seconds since 1970, begin < end.
-
-    Raises:
-        StateError: the journal cannot be read.
-    """
-    return longest_gap((row["wall"] for row in read(journal, "cycle")), begin, end)
-
-
-def resumed(journal: Path) -> int:
-    """The age at which the latest start of a node continued; 0 if it began anew.
-
-    Raises:
-        StateError: the journal cannot be read.
-    """
-    starts = read(journal, "started")
-    return int(starts[-1]["age"]) if len(starts) > 1 and starts[-1]["resumed"] else 0
-
-
-def settled(evaluations: Sequence[tuple[float, float]], since: float) -> float | None:
-    """A node's accuracy at the end: single evaluations wobble, so it is the mean of the last few.
-
-    Args:
-        evaluations: (time, accuracy), by time.
-        since: from when on they count; if none is as late, the last one counts.
-    """
-    late = [accuracy for at, accuracy in evaluations if at >= since]
-    return fmean(late or [accuracy for _, accuracy in evaluations[-1:]]) if evaluations else None
 
 
 def without_bound(plan: Plan) -> str:

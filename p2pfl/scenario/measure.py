@@ -19,6 +19,9 @@ LAST_SHARE = 0.1
 """A node's final accuracy is the mean over this last share of the run: single evaluations wobble
 between an own step and the next mixing."""
 AWAY_S = 3.0
+"""A node whose last word is older than this at the end was not there any more."""
+
+_SAME_S = 0.1
 
 
 def longest_gap(times: Iterable[float], begin: float, end: float) -> float:
@@ -68,10 +71,9 @@ def final(looks: Sequence[Look], seconds: float) -> float | None:
 
 
 def evaluations(looks: Iterable[Look]) -> list[tuple[float, float]]:
-    """When a node measured itself and what it found, by time; each evaluation once.
+    """(time, accuracy) of every evaluation of one node, by time.
 
-    One evaluation is seen several times, and its time only as exactly as an answer takes to come:
-    what differs by less than `measured_at` can is the same.
+    An evaluation is seen in several looks, and its time varies by as long as an answer takes.
     """
     found: list[tuple[float, float]] = []
     for seen in looks:
@@ -95,6 +97,3 @@ def shifted(looks: Iterable[Look], zero: float) -> list[Look]:
         ),
         key=lambda seen: seen.at,
     )
-
-
-_SAME_S = 0.1

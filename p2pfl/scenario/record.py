@@ -105,7 +105,7 @@ class Record:
 
     Attributes:
         samples: all nodes at regular times.
-        looks: all answers of all nodes, by time.
+        looks: all answers of each node, by time.
         history: of the swarm, by time.
         happenings: by time.
         finals: accuracy of each node at the end; None where it has none, or the node was gone.
@@ -121,7 +121,7 @@ class Record:
 
     plan: Plan
     samples: list[Sample]
-    looks: list[Look]
+    looks: dict[str, list[Look]]
     history: list[Together]
     happenings: list[Happening]
     finals: dict[str, float | None]

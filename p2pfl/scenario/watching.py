@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -156,13 +157,12 @@ class Watch:
         clock: seconds; all times here are by it.
 
     Attributes:
-        latest: what each node said last, however long ago that was.
-        looks, history: all that was seen, of the nodes and of the swarm, by time.
+        looks: all that each node said, by name and time.
+        history: of the swarm, by time.
     """
 
     def __init__(self, swarm: Swarm, clock: Clock) -> None:
-        self.latest: dict[str, Look] = {}
-        self.looks: list[Look] = []
+        self.looks: defaultdict[str, list[Look]] = defaultdict(list)
         self.history: list[Together] = []
         self._swarm = swarm
         self._clock = clock
@@ -172,11 +172,14 @@ class Watch:
     def answering(self) -> list[Look]:
         """The latest looks at those who answer now."""
         now, nodes = self._clock(), self._swarm.nodes
-        return [
-            seen
-            for name, seen in self.latest.items()
-            if now - seen.at < FRESH_S and nodes[name].condition is Condition.RUNNING
-        ]
+        running = (name for name, node in nodes.items() if node.condition is Condition.RUNNING)
+        last = (seen for seen in map(self.last, running) if seen is not None)
+        return [seen for seen in last if now - seen.at < FRESH_S]
+
+    def last(self, name: str) -> Look | None:
+        """What a node said last, however long ago that was."""
+        looks = self.looks[name]
+        return looks[-1] if looks else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -214,8 +217,7 @@ class Watch:
             return
         # an address that was given up may be another node's by now
         if (seen.name, seen.run) == (name, self._swarm.run):
-            self.latest[name] = seen
-            self.looks.append(seen)
+            self.looks[name].append(seen)
 
     async def _sum_up(self, session: aiohttp.ClientSession) -> None:
         while True:

@@ -113,6 +113,8 @@ class Member:
 class Letter:
     """A message on its way; `deliver` may be called as often as the link repeats it."""
 
+    source: int
+    target: int
     deliver: Callable[[], None]
     due: float = 0.0
 
@@ -286,10 +288,14 @@ class World:
         self, asker: Member, j: int, pending: Pending, body: Exchange | Resolve
     ) -> None:
         floor = asker.state.outbox.floor(pending.peer)
-        self._send(partial(self._question_arrives, asker, j, pending, floor, body))
+        arrives = partial(self._question_arrives, asker, j, pending, floor, body)
+        self._send(self._index(asker), j, arrives)
 
-    def _send(self, deliver: Callable[[], None]) -> None:
-        self.letters.append(Letter(deliver, self.now + self.delay_s()))
+    def _index(self, member: Member) -> int:
+        return next(i for i, m in enumerate(self.members) if m.name == member.name)
+
+    def _send(self, source: int, target: int, deliver: Callable[[], None]) -> None:
+        self.letters.append(Letter(source, target, deliver, self.now + self.delay_s()))
 
     def _question_arrives(
         self, asker: Member, j: int, pending: Pending, floor: int, body: Exchange | Resolve
@@ -297,7 +303,8 @@ class World:
         state, who = self.members[j].state, (asker.name, asker.incarnation)
 
         def reply(answer: Answer) -> None:
-            self._send(partial(self._answer_arrives, asker, pending, copied(answer)))
+            arrives = partial(self._answer_arrives, asker, pending, copied(answer))
+            self._send(j, self._index(asker), arrives)
 
         refused = state.refuse(*who, floor)
         if refused is not None:
