@@ -561,8 +561,8 @@ class Membership:
             self._no_answer(target, now)
         self._expire(now)
         asks = self._probing.asks(now)
-        due = min(self._probing.due(), self._expiries[0][0] if self._expiries else math.inf)
-        self._promised = self.due = max(due, math.nextafter(now, math.inf))
+        expiry = self._expiries[0][0] if self._expiries else math.inf
+        self._promised = self.due = min(self._probing.due(), expiry)
         return asks
 
     def answered(self, target: str, now: float) -> None:

@@ -5,7 +5,9 @@ on a LAN and in the simulator.
 
     life.py       Node: its loops in one TaskGroup, and its farewell
     training.py   the training cycle, evaluation, and what happens when they go wrong
-    asking.py     everything it says to peers: exchanges, RESOLVE, probes, first meetings
+    asking.py     exchanges from the asker's end, and their RESOLVE
+    meeting.py    probes, first meetings, a newcomer's first pull, goodbyes
+    requests.py   one request to a peer, and what became of it
     answering.py  everything it answers: one synchronous handler
     vitals.py     what these share
     status.py     what it tells people and tools

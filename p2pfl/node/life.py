@@ -24,6 +24,8 @@ from p2pfl.core.neighbours import rule
 from p2pfl.core.tally import Tally
 from p2pfl.node.answering import Answering
 from p2pfl.node.asking import Asking
+from p2pfl.node.meeting import Meeting
+from p2pfl.node.requests import Requests
 from p2pfl.node.training import Finished, Training, leased
 from p2pfl.node.vitals import Vitals
 from p2pfl.ports import Clock, Discovery, Journal, Learner, Run, Saved, Store, Transport
@@ -100,9 +102,11 @@ class Node:
             cycles=saved.cycles,
         )
         self._tasks: asyncio.TaskGroup | None = None
-        self.asking = Asking(self.vitals, self._spawn)
+        requests = Requests(self.vitals)
+        self.asking = Asking(self.vitals, requests)
+        self._meeting = Meeting(self.vitals, requests, self._spawn)
         self._answering = Answering(self.vitals)
-        self._training = Training(self.vitals, learner, run, self.asking.start_exchanges)
+        self._training = Training(self.vitals, learner, run, self._start_exchanges)
         self._discovery = discovery
         self._store = store
         self._run = run
@@ -149,6 +153,9 @@ class Node:
         else:
             self._tasks.create_task(coroutine, name=name)
 
+    def _start_exchanges(self) -> None:
+        self._spawn(self.asking.after_cycle(), name="exchanges")
+
     # --- loops ----------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
@@ -156,7 +163,11 @@ class Node:
         vitals = self.vitals
         async with aclosing(self._discovery.events()) as sightings:
             async for sighting in sightings:
-                if sighting.gone or not sighting.addresses or sighting.node == vitals.id:
+                if sighting.gone:
+                    for address in sighting.addresses:
+                        vitals.others.pop(address, None)
+                    continue
+                if not sighting.addresses or sighting.node == vitals.id:
                     continue
                 other = mismatch(
                     vitals.config.run, vitals.layout.digest, sighting.run, sighting.layout
@@ -164,7 +175,7 @@ class Node:
                 if other is not None:
                     vitals.keep_out(sighting.addresses[0], other)
                 else:
-                    self._spawn(self.asking.meet(sighting), name=f"meet {sighting.addresses[0]}")
+                    self._spawn(self._meeting.meet(sighting), name=f"meet {sighting.addresses[0]}")
 
     async def _upkeep(self) -> None:
         """Probes that are due, exchanges whose end is not known, memory past its horizon."""
@@ -172,7 +183,7 @@ class Node:
         while True:
             now = vitals.clock()
             for ask in vitals.members.tick(now):
-                self._spawn(self.asking.probe(ask), name=f"probe {ask.target[:8]}")
+                self._spawn(self._meeting.probe(ask), name=f"probe {ask.target[:8]}")
             vitals.note(vitals.members.changes())
             alive = vitals.members.live()
             for pending in vitals.state.outbox.overdue(now):
@@ -224,5 +235,5 @@ class Node:
         goodbye = vitals.members.leave()
         async with asyncio.TaskGroup() as tasks:
             for peer in self.asking.pick(_GOODBYES):
-                tasks.create_task(self.asking.say_goodbye(peer, goodbye))
+                tasks.create_task(self._meeting.say_goodbye(peer, goodbye))
         vitals.journal.record(events.Stopped(vitals.clock(), reason))

@@ -14,6 +14,7 @@ from p2pfl.core.events import MemberChanged
 from p2pfl.core.membership import (
     ADDRESSES,
     GREETING,
+    GREETINGS,
     HEARSAY_JUMP,
     RETRY_MAX_S,
     URGENT_PROBES,
@@ -485,6 +486,14 @@ def test_direct_contact_clears_a_suspicion_and_the_member_is_told_until_it_refut
     assert membership.learn([say("b", SUSPECT)], "c", 1.4) == []
 
 
+def test_a_refutation_by_hearsay_ends_the_accusation_too():
+    membership = view("bc")
+    membership.learn([say("b", SUSPECT)], "c", 1.0)
+    hear(membership, "b", 1.1)
+    membership.learn([say("b", ALIVE, 1, 1)], "c", 1.2)
+    assert all(rumour.node != "b" for rumour in membership.rumours_for("b"))
+
+
 def test_a_probe_goes_direct_then_through_three_others_then_its_target_is_suspect_then_dead():
     membership = view("bcdef")
     asks, changes = watch(membership, 0.0, 60.0, answering="bcde")
@@ -540,6 +549,11 @@ def test_a_suspicion_is_passed_on_only_by_who_vouches_for_it():
     membership.learn([say("g", SUSPECT)], "d", 1.0)
     assert membership.rumours()[0] == say("g", SUSPECT)
 
+    waiting = view("bcdefg")
+    hear(waiting, "g", 1.0, incarnation=2)
+    waiting.learn([say("g", SUSPECT, 2)], "b", 1.0)
+    assert all(rumour.node != "g" for rumour in waiting.rumours(64))
+
     doubting = view("bcdefg")
     doubting.learn([say("g", SUSPECT)], "b", 1.0)
     watch(doubting, 1.0, 3.0, answering="bcdef")
@@ -561,8 +575,32 @@ def test_accusations_cannot_make_us_send_more_than_a_few_probes_per_interval():
     for step in range(50):
         now = 1 + step / 10
         membership.learn([say(peer, SUSPECT, 1, step) for peer in peers], "x", now)
-        asks += [ask for ask in membership.tick(now) if not ask.via]
-    assert len(asks) <= (URGENT_PROBES + 1) * 6
+        for ask in membership.tick(now):
+            asks.append(ask)
+            membership.answered(ask.target, now)
+    assert 4 * URGENT_PROBES <= len(asks) <= (URGENT_PROBES + 1) * 6
+
+
+def test_a_stranger_known_by_hearsay_is_asked_at_once():
+    membership = view("bcd")
+    membership.learn([say("e")], "b", 0.0)
+    assert [ask.target for ask in membership.tick(0.0)] == ["e"]
+
+
+def test_a_target_that_spoke_meanwhile_is_not_suspected_for_an_unanswered_probe():
+    membership = view("b")
+    [ask] = membership.tick(1.0)
+    hear(membership, "b", 1.2)
+    assert membership.unanswered(ask.target, 1.5) == []
+    assert membership.status_of("b") is ALIVE
+
+
+def test_an_unanswered_probe_rotates_the_addresses():
+    membership = view("")
+    hear(membership, "b", 0.0, addresses=("b:1", "b:2"))
+    [ask] = [ask for now in (1.0, 2.0) for ask in membership.tick(now)]
+    membership.unanswered(ask.target, 2.5)
+    assert membership.addresses("b") == ("b:2", "b:1")
 
 
 def test_a_dead_verdict_on_somebody_who_just_spoke_makes_a_suspect_and_not_a_dead_one():
@@ -575,6 +613,14 @@ def test_a_dead_verdict_on_somebody_who_just_spoke_makes_a_suspect_and_not_a_dea
     assert asks[0][0] == 11.0
     assert "e" in [ask.target for at, ask in asks if at == 11.0]
     assert membership.status_of("e") is DEAD
+
+
+def test_a_farewell_is_believed_even_of_somebody_who_just_spoke():
+    passed_on, first_hand = view("bc"), view("bc")
+    hear(passed_on, "b", 10.0, refutation=1)
+    passed_on.learn([say("b", DEAD, 1, 1, addresses=())], "c", 10.1)
+    first_hand.learn([say("b", ALIVE, 1, 1), say("b", DEAD, 1, 1)], "b", 0.1)
+    assert passed_on.status_of("b") is first_hand.status_of("b") is DEAD
 
 
 def test_a_dead_verdict_on_somebody_silent_is_believed():
@@ -648,6 +694,11 @@ def test_a_caller_that_comes_late_holds_it_against_itself():
     assert membership.health > 0
     watch(membership, late, late + suspicion_s(5) + 0.2, answering="bcd")
     assert membership.status_of("e") is DEAD
+
+    alone_with_one = view("b")
+    [ask] = alone_with_one.tick(1.0)
+    assert alone_with_one.unanswered(ask.target, late) == []
+    assert (alone_with_one.status_of("b"), alone_with_one.health) == (ALIVE, 1)
 
 
 def test_the_dead_are_asked_again_after_growing_pauses_until_they_are_forgotten():
@@ -729,6 +780,15 @@ def test_a_message_holds_no_more_than_its_limit_but_for_a_newcomer():
     hear(membership, "zz", 1.0)
     assert len(membership.rumours_for("zz")) <= GREETING
     assert len({rumour.node for rumour in membership.rumours_for("zz")}) <= 8
+
+
+def test_when_all_start_at_once_only_a_few_newcomers_are_greeted_at_length():
+    peers = [f"{number:02x}" for number in range(30)]
+    membership = Membership("a", 1, CONFIG, np.random.default_rng(0), max_peers=64)
+    for peer in peers:
+        hear(membership, peer, 1.0)
+    long = [peer for peer in peers if len(membership.rumours_for(peer)) > 9]
+    assert len(long) == GREETINGS
 
 
 def test_a_reader_is_not_told_of_itself_unless_it_is_accused():
@@ -847,6 +907,7 @@ def test_we_refute_what_is_said_against_this_life_of_ours(rumour, refutation):
     membership = view("b")
     membership.learn([rumour], "b", 1.0)
     assert membership.refutation == refutation
+    assert membership.health == (refutation > 0)
     if refutation:
         assert membership.rumours()[0] == Rumour("a", (), ALIVE, 5, refutation)
         membership.learn([rumour], "b", 1.0)

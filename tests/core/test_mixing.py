@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from p2pfl.core.mixing import (
     mixing_weight,
     staleness,
 )
-from p2pfl.core.weights import PIECE
+from p2pfl.core.weights import PIECE, pieces
 from tests.core.world import answered, asked, finished, gossip_state
 
 LARGEST = np.finfo(np.float32).max
@@ -154,12 +155,56 @@ def test_a_flow_moves_the_share_c_of_the_difference():
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_an_exchange_costs_one_step_of_work_for_each_piece(codec):
-    x = np.zeros(2 * PIECE + 1, np.float32)
-    received = encode(codec, x, rng())
-    assert sum(1 for _ in flow_in(x, received, 0.5, rng(), FlowNorm())) == 3
-    assert sum(1 for _ in flow_out(x, received, FlowNorm())) == 3
-    assert sum(1 for _ in copy_in(x, received)) == sum(1 for _ in add_in(x, x.copy())) == 3
+def test_a_flow_can_be_mixed_while_it_arrives_each_step_needs_the_next_piece_only(codec):
+    size = 2 * PIECE + 257
+    x = np.zeros(size, np.float32)
+    model = encode(codec, np.linspace(-1, 1, size, dtype=np.float32), rng())
+    whole, at_once = encode(codec, model.values(), rng()), x.copy()
+    whole.data[:] = model.data
+    finished(flow_in(at_once, whole, 0.5, rng(), FlowNorm()))
+
+    arriving = replace(model, data=np.full_like(model.data, 0xFF))
+    adding = flow_in(x, arriving, 0.5, rng(), FlowNorm())
+    taken, flowing = np.zeros(size, np.float32), replace(model, data=np.full_like(model.data, 0xFF))
+    taking, done = flow_out(taken, flowing, FlowNorm()), [0]
+    next(adding)
+    assert next(taking) == 0
+    for at in pieces(size):
+        arriving.piece(at)[:] = model.piece(at)
+        next(adding)
+        flowing.piece(at)[:] = arriving.piece(at)
+        done.append(next(taking))
+    assert next(adding, None) is next(taking, None) is None
+    assert done == [0, PIECE, 2 * PIECE, size]
+    assert np.array_equal(arriving.data, whole.data)
+    assert np.array_equal(x, at_once)
+    assert np.array_equal(taken, -whole.values())
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("reached", [0, 1, 2, 3])
+def test_what_was_not_reached_does_not_flow(codec, reached):
+    size = 2 * PIECE + 257
+    x, untouched = np.zeros(size, np.float32), slice(min(reached * PIECE, size), size)
+    received = encode(codec, np.ones(size, np.float32), rng())
+    received.piece(untouched)[:] = 0xFF
+    work = flow_in(x, received, 0.5, rng(), FlowNorm())
+    for _ in range(1 + reached):
+        next(work)
+    work.close()
+    assert CODECS[codec].finite(received.data)
+    assert not received.values()[untouched].any()
+    assert not x[untouched].any()
+    assert np.array_equal(x, received.values())
+
+
+@pytest.mark.parametrize("begin", [0, PIECE, 2 * PIECE])
+def test_a_flow_that_broke_off_is_subtracted_from_where_it_stopped(begin):
+    size = 2 * PIECE + 257
+    x, flow = np.zeros(size, np.float32), encode("float32", np.ones(size, np.float32), rng())
+    assert list(flow_out(x, flow, FlowNorm(), begin))[:: len(x)] == [begin]
+    assert not x[:begin].any()
+    assert (x[begin:] == -1).all()
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -332,11 +332,13 @@ class World:
             return
         self._rounded(state.x)
 
-        def taken() -> None:
+        def ended() -> None:
             if pending.settled == state.x.size:
                 self.taken.add((asker.name, asker.incarnation, pending.seq))
+            elif self.resolving:
+                state.unanswered(pending, self.now)
 
-        self._begin(work, taken, lambda: state.unanswered(pending, self.now))
+        self._begin(work, ended, ended)
 
     def _begin(
         self,

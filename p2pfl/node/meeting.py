@@ -1,0 +1,132 @@
+"""Keeping up with the members: probes, first meetings, a newcomer's first pull, and goodbyes.
+
+Rule of the file: membership decides (`core/membership.py`), discovery suggests, and what is said
+here only carries that out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from p2pfl.core.membership import Ask
+from p2pfl.core.messages import Ack, Model, Probe, Pull, Reason, Refused, Rumour
+from p2pfl.node.requests import Requests
+from p2pfl.node.vitals import Vitals, drive
+from p2pfl.ports import Sighting
+
+log = logging.getLogger(__name__)
+
+_HELLO_S = 2.0
+_GOODBYE_S = 0.5
+_TRIES = 5
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.25, 30.0
+
+
+class Spawn(Protocol):
+    """Runs a coroutine in the node's TaskGroup."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Begin it, unless the node is leaving."""
+        ...
+
+
+class Meeting:
+    """Meets, probes and leaves; `spawn` runs its tasks in the node's group."""
+
+    def __init__(self, vitals: Vitals, requests: Requests, spawn: Spawn) -> None:
+        self._vitals = vitals
+        self._requests = requests
+        self._spawn = spawn
+        self._meeting: set[tuple[str, ...]] = set()
+        self._pulling = False
+
+    async def probe(self, ask: Ask) -> None:
+        """Carry out one probe that membership asks for, directly or through others.
+
+        Where answers usually take longer than a probe's time-out (a busy link, a large model on
+        its way), we wait for as long as is usual.
+        """
+        members, clock = self._vitals.members, self._vitals.clock
+        if ask.via:
+            for relay, address in ask.via:
+                indirect = self._probe_through(relay, address, ask)
+                self._spawn(indirect, name=f"probe {ask.target[:8]} through {relay[:8]}")
+            return
+        usual = self._vitals.state.patience_s(ask.target, whole=False)
+        packet = self._vitals.packet(Probe(), to=ask.target)
+        reached = await self._requests.send(ask.addresses[0], packet, max(ask.timeout_s, usual))
+        if isinstance(reached.body, Ack):
+            members.answered(ask.target, clock())
+        else:
+            self._vitals.note(members.unanswered(ask.target, clock()))
+
+    async def _probe_through(self, relay: str, address: str, ask: Ask) -> None:
+        members, target = self._vitals.members, ask.target
+        packet = self._vitals.packet(Probe(target), to=relay)
+        reached = await self._requests.send(address, packet, ask.timeout_s)
+        if reached.packet is None:
+            return
+        if isinstance(reached.body, Ack) and reached.packet.sender == target:
+            members.answered(target, self._vitals.clock())
+        else:
+            members.helped(target)
+
+    async def meet(self, sighting: Sighting) -> None:
+        """Say hello to an address until it answers; a static peer is worth endless patience."""
+        if sighting.addresses in self._meeting:
+            return
+        self._meeting.add(sighting.addresses)
+        pause, tries = _FIRST_PAUSE_S, 0
+        try:
+            while sighting.node is None or tries < _TRIES:
+                for address in sighting.addresses:
+                    if await self._hello(address, sighting.node):
+                        return
+                tries += 1
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LAST_PAUSE_S)
+        finally:
+            self._meeting.discard(sighting.addresses)
+
+    async def _hello(self, address: str, node: str | None) -> bool:
+        packet = self._vitals.packet(Probe(), to=node)
+        reached = await self._requests.send(address, packet, _HELLO_S)
+        if reached.packet is None:
+            self._vitals.keep_out(
+                address, Refused(Reason.UNREACHABLE, f"seen, but {reached.outcome}")
+            )
+            return False
+        if isinstance(reached.body, Ack):
+            self._vitals.others.pop(address, None)
+            await self._catch_up(address, reached.packet.sender, reached.body)
+        return True
+
+    async def _catch_up(self, address: str, node: str, ack: Ack) -> None:
+        """A newcomer first pulls the model of a neighbour; it never averages."""
+        vitals = self._vitals
+        if self._pulling or not vitals.state.should_adopt(ack.age):
+            return
+        self._pulling = True
+        try:
+            ask = Pull(vitals.config.gossip.codec)
+            limits = vitals.config.limits
+            timeout = 10.0 + 4 * vitals.layout.size / limits.body_min_bytes_per_s
+            reached = await self._requests.send(address, vitals.packet(ask, to=node), timeout)
+            model = reached.body
+            if not isinstance(model, Model) or model.payload is None:
+                return
+            if model.payload.size != vitals.layout.size:
+                vitals.tally.against(node, Reason.SHAPE)
+                return
+            await drive(vitals.state.adopt(model))
+            log.info("pulled the model of %s, age %d", node[:8], model.age)
+        finally:
+            self._pulling = False
+
+    async def say_goodbye(self, peer: str, goodbye: Rumour) -> None:
+        """Tell one member that we leave."""
+        packet = self._vitals.packet(Probe(), to=peer, first=goodbye)
+        await self._requests.send(self._vitals.members.addresses(peer)[0], packet, _GOODBYE_S)

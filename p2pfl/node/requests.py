@@ -1,0 +1,124 @@
+"""One request to a peer, from what we say to what became of it.
+
+Rule of the file: every await on a peer is under `asyncio.timeout`, and a peer's fault ends here: it
+is counted against the peer, membership learns of it, and nothing else is disturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from p2pfl.core.compression import Bytes
+from p2pfl.core.messages import Body, Packet, Probe, Reason, Refused, payload_of
+from p2pfl.errors import PeerError, PeerUnreachable
+from p2pfl.node.vitals import Vitals
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_MIN_S = 0.2
+_FIRST_PATIENCE_S = 2.0
+_FIRST_RATE_BYTES_PER_S = 1e6
+_NEVER_MIXES = (Reason.RUN, Reason.LAYOUT, Reason.SELF, Reason.VERSION)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How a request ended: the answering packet, or None and what went wrong."""
+
+    packet: Packet | None
+    outcome: str
+    seconds: float
+
+    @property
+    def body(self) -> Body | None:
+        """The answer."""
+        return self.packet.body if self.packet is not None else None
+
+
+class Requests:
+    """Sends what a node has to say."""
+
+    def __init__(self, vitals: Vitals) -> None:
+        self._vitals = vitals
+
+    async def ask(
+        self,
+        peer: str,
+        body: Body,
+        timeout: float | None = None,
+        room: Callable[[int], Bytes] | None = None,
+        begin: Callable[[Packet], Iterator[None]] | None = None,
+    ) -> Reached:
+        """Ask a member at its best address.
+
+        Args:
+            peer: its id.
+            body: what to say.
+            timeout: by what is usual for the peer and the size of `body`, if None.
+            room, begin: see `ports.Transport.request`.
+        """
+        addresses = self._vitals.members.addresses(peer)
+        if not addresses:
+            return Reached(None, "unreachable", 0.0)
+        packet = self._vitals.packet(body, to=peer)
+        timeout = self.patience_s(peer, body) if timeout is None else timeout
+        reached = await self.send(addresses[0], packet, timeout, room, begin, expected=peer)
+        if reached.packet is None or reached.outcome == "refused":
+            now = self._vitals.clock()
+            self._vitals.note(self._vitals.members.failed(peer, now))
+        return reached
+
+    async def send(
+        self,
+        address: str,
+        packet: Packet,
+        timeout: float,
+        room: Callable[[int], Bytes] | None = None,
+        begin: Callable[[Packet], Iterator[None]] | None = None,
+        expected: str | None = None,
+    ) -> Reached:
+        """Send a packet to an address; `expected` is who should live there, if that is known."""
+        vitals, started = self._vitals, self._vitals.clock()
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await vitals.transport.request(address, packet, room, begin)
+        except PeerUnreachable as error:
+            outcome, detail = "unreachable", str(error)
+        except TimeoutError:
+            outcome, detail = "timeout", f"no answer within {timeout:.1f} s"
+        except PeerError as error:
+            outcome, detail = type(error).__name__.removeprefix("Peer").lower(), str(error)
+        else:
+            seconds = vitals.clock() - started
+            if isinstance(reply.body, Refused) and reply.body.reason in _NEVER_MIXES:
+                vitals.keep_out(address, reply.body)
+                return Reached(reply, "refused", seconds)
+            if expected is not None and reply.sender != expected:
+                # its address was given to another device, which refused what was not meant for it
+                vitals.tally.against(expected, "another node answered")
+                return Reached(None, "unreachable", seconds)
+            was_forwarded = isinstance(packet.body, Probe) and packet.body.target is not None
+            if isinstance(reply.body, Refused) and reply.body.reason is Reason.UNREACHABLE:
+                # a relay says that its target did not answer; it says so in the target's place
+                return Reached(reply, "unreachable", seconds)
+            vitals.heard(reply, () if was_forwarded else (address,))
+            if payload_of(packet.body) is None and payload_of(reply.body) is None:
+                vitals.state.meter(reply.sender).small.came(seconds)
+            return Reached(reply, "answered", seconds)
+        log.debug("%s: %s (%s)", address, outcome, detail)
+        vitals.tally.against(expected or address, outcome)
+        return Reached(None, outcome, vitals.clock() - started)
+
+    def patience_s(self, peer: str, body: Body) -> float:
+        """How long to wait for an answer, by what is usual."""
+        gossip, limits = self._vitals.config.gossip, self._vitals.config.limits
+        payload = payload_of(body)
+        size = payload.nbytes if payload is not None else 0
+        longest = gossip.exchange_timeout_s + 2 * size / limits.body_min_bytes_per_s
+        usual = self._vitals.state.patience_s(peer, whole=size > 0)
+        if usual == 0:
+            return min(_FIRST_PATIENCE_S + 2 * size / _FIRST_RATE_BYTES_PER_S, longest)
+        return min(max(usual, _PATIENCE_MIN_S), longest)
