@@ -16,7 +16,6 @@ import asyncio
 import ipaddress
 import logging
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,13 +24,23 @@ from http import HTTPStatus
 import aiohttp
 import numpy as np
 from aiohttp import hdrs, web
+from yarl import URL
 
 from p2pfl.config import LimitsConfig
 from p2pfl.core import wire
 from p2pfl.core.compression import Bytes
 from p2pfl.core.messages import Packet, not_reached
 from p2pfl.edge.bodies import SMALL_BYTES, Body, Incoming, read_head
-from p2pfl.errors import NetworkError, PeerError, PeerTimeout, PeerUnreachable, WireError
+from p2pfl.edge.connections import Connections, abort, plain_host
+from p2pfl.edge.static import join, parse
+from p2pfl.errors import (
+    ConfigError,
+    NetworkError,
+    PeerError,
+    PeerTimeout,
+    PeerUnreachable,
+    WireError,
+)
 from p2pfl.ports import Forward, Service, Traffic
 
 log = logging.getLogger(__name__)
@@ -40,7 +49,6 @@ _BUFFER_BYTES = 1 << 20
 _GRACE_S = 5.0
 _CONNECT_S = 1.0
 _FORWARD_S = 0.5
-_GUARD_S = 1.0
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 (a node is meant to be reached; --bind narrows it)
 
 
@@ -58,7 +66,6 @@ class HttpTransport:
         self.limits = limits
         self._socket = _listen(bind, port)
         self._session: aiohttp.ClientSession | None = None
-        self._asked: set[web.RequestHandler] = set()
 
     @property
     def address(self) -> str:
@@ -79,12 +86,15 @@ class HttpTransport:
     async def serve(self, service: Service) -> AsyncIterator[None]:
         """Answer requests with `service` while the context is open."""
         app = web.Application(client_max_size=0)
-        answering = _Answering(service, self)
+        connections = Connections(service, self.limits)
+        answering = _Answering(service, self, connections)
         app.router.add_post("/v1/{kind:exchange|resolve|probe|pull}", answering.message)
         app.router.add_get("/v1/status", answering.status)
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=connections.log(),
+            auto_decompress=False,
             keepalive_timeout=75.0,
             lingering_time=2.0,
             read_bufsize=_BUFFER_BYTES,
@@ -105,7 +115,7 @@ class HttpTransport:
                 ) as self._session,
                 asyncio.TaskGroup() as tasks,
             ):
-                guard = tasks.create_task(self._guard(runner), name="connection guard")
+                guard = tasks.create_task(connections.watch(runner), name="connections")
                 try:
                     yield
                 finally:
@@ -126,9 +136,11 @@ class HttpTransport:
             raise PeerUnreachable("this node is not serving any more")
         body = Body(packet)
         headers = {hdrs.CONTENT_TYPE: "application/msgpack", hdrs.CONTENT_LENGTH: str(body.size)}
-        url = f"http://{address}/v1/{wire.name_of(packet.body)}"
+        url = _url(address, wire.name_of(packet.body))
         try:
-            async with self._session.post(url, data=body, headers=headers) as response:
+            async with self._session.post(
+                url, data=body, headers=headers, allow_redirects=False
+            ) as response:
                 self.traffic.bytes_out += body.size
                 if response.status != HTTPStatus.OK:
                     text = (await response.content.read(256)).decode(errors="replace").strip()
@@ -148,79 +160,53 @@ class HttpTransport:
                 return answer
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise PeerUnreachable(f"cannot connect to {address}: {error}") from None
-        except aiohttp.InvalidURL:
-            raise PeerUnreachable(f"'{address}' is not host:port") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PeerTimeout(f"{address} broke off: {error or type(error).__name__}") from None
-
-    async def _guard(self, runner: web.AppRunner) -> None:
-        """Close connections that ask nothing, and the newest beyond the limit."""
-        seen: dict[web.RequestHandler, float] = {}
-        while True:
-            await asyncio.sleep(_GUARD_S)
-            server = runner.server
-            if server is None:
-                return
-            now = time.monotonic()
-            open_now = list(server.connections)
-            seen = {handler: seen.get(handler, now) for handler in open_now}
-            self._asked.intersection_update(open_now)
-            patience = self.limits.first_byte_s
-            for index, handler in enumerate(open_now):
-                silent = handler not in self._asked and now - seen[handler] > patience
-                if silent or index >= self.limits.connections:
-                    handler.force_close()
-                    if handler.transport is not None:
-                        handler.transport.close()
-
-    def note_asked(self, request: web.Request) -> None:
-        """This connection has sent a complete request head."""
-        self._asked.add(request.protocol)
 
 
 class _Answering:
     """The two pages of the protocol, for one service."""
 
-    def __init__(self, service: Service, transport: HttpTransport) -> None:
+    def __init__(
+        self, service: Service, transport: HttpTransport, connections: Connections
+    ) -> None:
         self._service = service
         self._transport = transport
+        self._connections = connections
 
     async def status(self, request: web.Request) -> web.Response:
-        self._transport.note_asked(request)
+        self._connections.note_asked(request)
         return web.json_response(self._service.status())
 
     async def message(self, request: web.Request) -> web.StreamResponse:
         """One packet there, one packet back."""
-        self._transport.note_asked(request)
-        remote = _plain_host(request.remote or "")
+        self._connections.note_asked(request)
+        remote = plain_host(request.remote or "")
         response = web.StreamResponse()
+        status = HTTPStatus.BAD_REQUEST
         try:
             return await self._exchange(request, response, remote)
         except WireError as error:
-            self._service.faulty(remote, error)
-            status, text = HTTPStatus.BAD_REQUEST, str(error)
+            fault = error
         except TimeoutError:
-            text = "slower than the bound on a body"
-            self._service.faulty(remote, WireError(text))
-            request.protocol.force_close()
-            status = HTTPStatus.REQUEST_TIMEOUT
+            fault, status = WireError("slower than the bound on a body"), HTTPStatus.REQUEST_TIMEOUT
         except (ConnectionError, aiohttp.ClientError) as broken:
-            self._service.faulty(remote, WireError(f"broke off: {type(broken).__name__}"))
-            raise
+            fault = WireError(f"broke off: {type(broken).__name__}")
+        self._service.faulty(join(remote, 0), fault)
         if response.prepared:
             # too late for words: the asker finds out by RESOLVE
-            request.protocol.force_close()
-            if request.transport is not None:
-                request.transport.close()
+            abort(request.protocol)
             return response
-        return web.Response(status=status, text=f"{text}\n")
+        refusal = web.Response(status=status, text=f"{fault}\n")
+        refusal.force_close()
+        return refusal
 
     async def _exchange(
         self, request: web.Request, response: web.StreamResponse, remote: str
     ) -> web.StreamResponse:
         limits, traffic = self._transport.limits, self._transport.traffic
         length = request.content_length
-        async with asyncio.timeout(_GRACE_S + 2 * (length or 0) / limits.body_min_bytes_per_s):
+        async with asyncio.timeout(_GRACE_S) as patience:
             head = await read_head(request.content, length, limits)
             if wire.name_of(head.packet.body) != request.match_info["kind"]:
                 raise WireError(f"{wire.name_of(head.packet.body)} at {request.path}")
@@ -228,6 +214,8 @@ class _Answering:
             refused = self._service.admit(packet)
             if refused is not None:
                 return await self._send(request, response, Body(refused))
+            # only now is its length more than a claim; the answer may take as long again
+            _prolong(patience, 2 * head.payload_bytes, limits)
             with self._service.room(head.payload_bytes) as buffer:
                 arriving = Incoming(request.content, head, buffer)
                 packet = replace(head.with_payload(buffer), address=packet.address)
@@ -253,6 +241,7 @@ class _Answering:
             finally:
                 _finish(work)
             traffic.bytes_in += length or 0
+            _prolong(patience, body.size, limits)
             return await self._send(request, response, body)
 
     async def _open(self, request: web.Request, response: web.StreamResponse, body: Body) -> None:
@@ -287,6 +276,25 @@ def _finish(work: Iterator[None]) -> None:
         work.close()
 
 
+def _prolong(patience: asyncio.Timeout, nbytes: int, limits: LimitsConfig) -> None:
+    """From now on, so many bytes may take as long as the slowest line that we bear."""
+    seconds = _GRACE_S + nbytes / limits.body_min_bytes_per_s
+    patience.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+def _url(address: str, kind: str) -> URL:
+    """Where to ask; an address that peers told may be any text.
+
+    Raises:
+        PeerUnreachable: it is not host:port.
+    """
+    try:
+        host, port = parse(address)
+        return URL.build(scheme="http", host=host, port=port, path=f"/v1/{kind}")
+    except (ConfigError, ValueError):
+        raise PeerUnreachable(f"'{address[:80]}' is not host:port") from None
+
+
 def _new(nbytes: int) -> Bytes:
     return np.empty(nbytes, np.uint8)
 
@@ -309,16 +317,6 @@ def _listen(bind: str, port: int) -> socket.socket:
             f"cannot listen on {join(host, port)}: {reason}; give another --bind or --port "
             "(without them: every address, any free port)"
         ) from None
-
-
-def _plain_host(host: str) -> str:
-    """IPv4 seen through a dual-stack socket is written as IPv4."""
-    return host.removeprefix("::ffff:")
-
-
-def join(host: str, port: int) -> str:
-    """`host:port`, with brackets around IPv6."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _seen_from_here(declared: str, remote: str) -> str:

@@ -44,6 +44,8 @@ class Asking:
         self._requests = requests
         self._resting: dict[str, float] = {}
         self._resolving: set[int] = set()
+        self._live: tuple[str, ...] = ()
+        self._neighbours: tuple[str, ...] = ()
 
     async def after_cycle(self) -> None:
         """One exchange after the other, so that we can answer others meanwhile.
@@ -59,16 +61,21 @@ class Asking:
                 wanted -= await self.exchange(peer)
 
     def neighbours(self) -> tuple[str, ...]:
-        """The members our rule makes us talk to now."""
-        vitals = self._vitals
-        return vitals.rule.neighbours(vitals.id, vitals.members.alive())
+        """The members our rule makes us talk to; a suspect stays one, or all would be rewired."""
+        live = self._vitals.members.live()
+        if live is not self._live:
+            self._live = live
+            self._neighbours = self._vitals.rule.neighbours(self._vitals.id, live)
+        return self._neighbours
 
     def pick(self, count: int) -> list[str]:
-        """Up to `count` neighbours by chance, none that is resting or being asked."""
+        """Up to `count` neighbours by chance, none that is suspected, resting or being asked."""
         now = self._vitals.clock()
         self._resting = {peer: until for peer, until in self._resting.items() if until > now}
         asked = {p.peer for p in self._vitals.state.outbox if not p.unresolved}
-        free = [p for p in self.neighbours() if p not in asked and p not in self._resting]
+        suspects = set(self._vitals.members.live()).difference(self._vitals.members.alive())
+        avoided = asked | self._resting.keys() | suspects
+        free = [peer for peer in self.neighbours() if peer not in avoided]
         count = min(count, len(free))
         return [free[i] for i in self._vitals.rng.choice(len(free), count, replace=False)]
 

@@ -232,8 +232,9 @@ class Node:
                     tasks.create_task(self.asking.resolve(pending))
         if self._store is not None:
             await self._save(self._store)
-        goodbye = vitals.members.leave()
+        told = self.asking.pick(_GOODBYES)
+        vitals.members.leave()
         async with asyncio.TaskGroup() as tasks:
-            for peer in self.asking.pick(_GOODBYES):
-                tasks.create_task(self._meeting.say_goodbye(peer, goodbye))
+            for peer in told:
+                tasks.create_task(self._meeting.say_goodbye(peer))
         vitals.journal.record(events.Stopped(vitals.clock(), reason))

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from p2pfl.core.membership import Ask
-from p2pfl.core.messages import Ack, Model, Probe, Pull, Reason, Refused, Rumour
+from p2pfl.core.messages import Ack, Model, Probe, Pull, Reason, Refused
 from p2pfl.node.requests import Requests
 from p2pfl.node.vitals import Vitals, drive
 from p2pfl.ports import Sighting
@@ -126,7 +126,7 @@ class Meeting:
         finally:
             self._pulling = False
 
-    async def say_goodbye(self, peer: str, goodbye: Rumour) -> None:
-        """Tell one member that we leave."""
-        packet = self._vitals.packet(Probe(), to=peer, first=goodbye)
+    async def say_goodbye(self, peer: str) -> None:
+        """Tell one member that we leave: once `Membership.leave` was called, every packet does."""
+        packet = self._vitals.packet(Probe(), to=peer)
         await self._requests.send(self._vitals.members.addresses(peer)[0], packet, _GOODBYE_S)

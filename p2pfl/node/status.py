@@ -17,7 +17,6 @@ def describe(vitals: Vitals) -> dict[str, Any]:
     """The status of one node."""
     now, state, tally, measured = vitals.clock(), vitals.state, vitals.tally, vitals.measured
     traffic = vitals.transport.traffic
-    alive = vitals.members.alive()
     return {
         "node": vitals.id,
         "name": vitals.config.name,
@@ -41,7 +40,7 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "measured_ago_s": round(now - measured.at, 3) if measured else None,
         "topology": vitals.config.topology,
         "codec": vitals.config.gossip.codec,
-        "neighbours": list(vitals.rule.neighbours(vitals.id, alive)),
+        "neighbours": list(vitals.rule.neighbours(vitals.id, vitals.members.live())),
         "members": [
             {
                 "node": member.node,

@@ -17,7 +17,7 @@ from p2pfl.config import NodeConfig
 from p2pfl.core import events
 from p2pfl.core.gossip import GossipState, Mixed
 from p2pfl.core.membership import Membership
-from p2pfl.core.messages import Body, Packet, Refused, Rumour, payload_of
+from p2pfl.core.messages import Body, Packet, Refused, payload_of
 from p2pfl.core.neighbours import Rule
 from p2pfl.core.tally import Tally
 from p2pfl.core.weights import Layout
@@ -56,8 +56,8 @@ class Vitals:
     others: dict[str, str] = field(default_factory=dict)
     leaving: bool = False
 
-    def packet(self, body: Body, to: str | None, first: Rumour | None = None) -> Packet:
-        """Wrap what we say to member `to` (None: a stranger), with `first` ahead of other news."""
+    def packet(self, body: Body, to: str | None) -> Packet:
+        """Wrap what we say to member `to`, None for a stranger."""
         limit = self.config.membership.rumours_per_message
         news = self.members.rumours_for(to, limit) if to else ()
         return Packet(
@@ -70,7 +70,7 @@ class Vitals:
             refutation=self.members.refutation,
             floor=self.state.outbox.floor(to) if to else 0,
             own_steps=self.state.own_steps,
-            rumours=(first, *news) if first else news,
+            rumours=news,
             body=body,
         )
 

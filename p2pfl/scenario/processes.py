@@ -91,6 +91,11 @@ class NodeProcess:
         return self.state_dir / JOURNAL
 
     @property
+    def pid(self) -> int | None:
+        """Of its latest life; None before the first."""
+        return None if self._process is None else self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """Of its latest life, negative for a signal; None while it lives."""
         return None if self._process is None else self._process.poll()
@@ -184,6 +189,7 @@ class Swarm:
         run: its name; no other run on this device has it.
         task: what is learned, as `p2pfl node` takes it.
         options: further options for every node.
+        program: runs p2pfl; the node's arguments follow.
         discovery: makes what finds the nodes; mDNS on loopback.
     """
 
@@ -193,6 +199,7 @@ class Swarm:
         run: str,
         task: str,
         options: Iterable[str] = (),
+        program: Iterable[str] = (sys.executable, "-m", "p2pfl"),
         discovery: Callable[[], Discovery] = lambda: Mdns(None, interfaces=(LOOPBACK,)),
     ) -> None:
         self.folder = folder
@@ -201,6 +208,7 @@ class Swarm:
         self.nodes: dict[str, NodeProcess] = {}
         self.addresses: dict[str, str] = {}
         self._options = tuple(options)
+        self._program = tuple(program)
         self._discovery = discovery
         self._guard: Guard | None = None
         self._helpers: list[subprocess.Popen[bytes]] = []
@@ -239,8 +247,8 @@ class Swarm:
             raise ConfigError(f"'{name}' cannot be added: the name is taken, or nothing runs")
         where = ("--run", self.run, "--bind", LOOPBACK, "--interface", LOOPBACK)
         who = ("--name", name, "--state-dir", str(self.folder / name))
-        program = (sys.executable, "-m", "p2pfl", "-v", "node", self.task)
-        command = (*program, *where, *who, *self._options, *options)
+        what = ("-v", "node", self.task)
+        command = (*self._program, *what, *where, *who, *self._options, *options)
         self.nodes[name] = NodeProcess(name, command, self.folder, self._guard)
         return self.nodes[name]
 

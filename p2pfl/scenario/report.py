@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import platform
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -96,8 +97,9 @@ def summary(record: Record, verdicts: Sequence[Verdict]) -> dict[str, Any]:
 
 def command(plan: Plan) -> str:
     """What does the same again."""
-    words = f"p2pfl demo --task {plan.task} --nodes {plan.nodes} --seconds {plan.seconds:g}"
-    return words + f" --seed {plan.seed}" + ("" if plan.with_faults else " --no-faults")
+    words = ["p2pfl", "demo", "--task", plan.task, "--nodes", f"{plan.nodes}"]
+    words += ["--seconds", f"{plan.seconds:g}", "--seed", f"{plan.seed}"]
+    return shlex.join([*words, *["--no-faults"] * (not plan.with_faults)])
 
 
 def tell(record: Record, verdicts: Sequence[Verdict], console: Console) -> None:

@@ -11,17 +11,10 @@ from hypothesis import strategies as st
 
 from p2pfl.config import MembershipConfig
 from p2pfl.core.events import MemberChanged
-from p2pfl.core.membership import (
-    ADDRESSES,
-    GREETING,
-    GREETINGS,
-    HEARSAY_JUMP,
-    RETRY_MAX_S,
-    URGENT_PROBES,
-    Ask,
-    Membership,
-)
+from p2pfl.core.members import ADDRESSES, HEARSAY_JUMP
+from p2pfl.core.membership import GREETING, GREETINGS, Membership
 from p2pfl.core.messages import Rumour, Status
+from p2pfl.core.probing import RETRY_MAX_S, URGENT_PROBES, Ask
 
 ALIVE, SUSPECT, DEAD = Status.ALIVE, Status.SUSPECT, Status.DEAD
 CONFIG = MembershipConfig()
@@ -641,6 +634,16 @@ def test_a_round_asks_everybody_once_in_an_order_that_changes():
 
 def replace_config(**values) -> MembershipConfig:
     return MembershipConfig(**{**CONFIG.model_dump(), **values})
+
+
+def test_a_member_that_comes_and_goes_takes_no_more_turns_than_there_are_members():
+    membership = view("bc")
+    for refutation in range(1000):
+        membership.learn([say("b", DEAD, 1, refutation, addresses=())], "c", 0.0)
+        assert membership.status_of("b") is DEAD
+        hear(membership, "b", 0.0, refutation=refutation + 1)
+    asks, _ = watch(membership, 0.0, 8.0, answering="bc")
+    assert {"b", "c"} == {ask.target for _, ask in asks[-4:]}
 
 
 def test_an_exchange_is_itself_a_probe():

@@ -202,7 +202,8 @@ def test_what_was_not_reached_does_not_flow(codec, reached):
 def test_a_flow_that_broke_off_is_subtracted_from_where_it_stopped(begin):
     size = 2 * PIECE + 257
     x, flow = np.zeros(size, np.float32), encode("float32", np.ones(size, np.float32), rng())
-    assert list(flow_out(x, flow, FlowNorm(), begin))[:: len(x)] == [begin]
+    done = list(flow_out(x, flow, FlowNorm(), begin))
+    assert (done[0], done[-1]) == (begin, size)
     assert not x[:begin].any()
     assert (x[begin:] == -1).all()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,20 @@ from typing import Any
 from p2pfl.scenario.alone import LocalOnly
 from p2pfl.scenario.record import Happening, Plan, Record, Sample, What
 from p2pfl.scenario.watching import Look, Together
+
+PATIENCE_S = 60.0
+"""How long anything may take on a busy machine."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition of the world outside holds.
+
+    Raises:
+        TimeoutError: it did not.
+    """
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def made_look(name: str = "node-1", at: float = 0.0, accuracy: float | None = 0.95) -> Look:

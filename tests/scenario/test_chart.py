@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_every_point_stays_and_only_long_pauses_are_broken(
     at, values = with_gaps(points)
     kept = ~np.isnan(values)
     assert list(zip(at[kept], values[kept], strict=True)) == points
-    pauses = [after[0] - before[0] for before, after in zip(points, points[1:], strict=False)]
+    pauses = [after[0] - before[0] for before, after in pairwise(points)]
     assert (~kept).sum() == sum(pause > 3 for pause in pauses)
     assert (np.diff(at) > 0).all()
 
