@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 import signal
 import sys
@@ -17,7 +18,7 @@ from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from p2pfl.scenario.demo import Demo
-    from p2pfl.scenario.record import Record
+    from p2pfl.scenario.record import Plan, Record
 
 _SHOWING = ("rich", "matplotlib")
 _LEARNING = {
@@ -90,38 +91,46 @@ def demo(
     a summary, curves and a picture; the exit code is 0 only if all expectations held.
     """
     _require(*_SHOWING, *_LEARNING.get(task, ()))
+    run = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder = _vacant(out if out is not None else Path("runs", run))
+    try:
+        from p2pfl.scenario.record import Plan
+
+        plan = Plan(
+            task=task,
+            run=run,
+            folder=folder,
+            nodes=nodes,
+            seconds=seconds,
+            seed=seed,
+            partition=_partition(task, nodes if no_faults else nodes + 1, seed),
+            with_faults=not no_faults,
+        )
+        sys.exit(0 if _shown(plan, quiet=quiet) else 1)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.echo(f"interrupted; no node is left running, their files are in {folder}")
+        sys.exit(_INTERRUPTED)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error}; give another --out") from None
+
+
+def _shown(plan: Plan, *, quiet: bool) -> bool:
+    """Play the demo, leave its files and its summary; whether all expectations held."""
     from rich.console import Console
 
-    from p2pfl.scenario import report
     from p2pfl.scenario.demo import Demo
     from p2pfl.scenario.display import show_on
     from p2pfl.scenario.expect import judged
-    from p2pfl.scenario.record import Plan
 
-    run = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    plan = Plan(
-        task=task,
-        run=run,
-        folder=_vacant(out if out is not None else Path("runs", run)),
-        nodes=nodes,
-        seconds=seconds,
-        seed=seed,
-        partition=_partition(task, nodes if no_faults else nodes + 1, seed),
-        with_faults=not no_faults,
-    )
     console = Console(highlight=False)
-    try:
-        with show_on(console, quiet=quiet) as show:
-            record = asyncio.run(_played(Demo(plan, show)))
-        verdicts = judged(record)
-        report.write(record, verdicts)
-        report.tell(record, verdicts, console)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        click.echo(f"interrupted; no node is left running, their files are in {plan.folder}")
-        sys.exit(_INTERRUPTED)
-    except OSError as error:
-        raise ConfigError(f"{plan.folder} cannot be written: {error}; give another --out") from None
-    sys.exit(0 if all(verdict.held for verdict in verdicts) else 1)
+    with show_on(console, quiet=quiet) as show:
+        record = asyncio.run(_played(Demo(plan, show)))
+    from p2pfl.scenario import report
+
+    verdicts = judged(record)
+    report.write(record, verdicts)
+    report.tell(record, verdicts, console)
+    return all(verdict.held for verdict in verdicts)
 
 
 async def _played(demo: Demo) -> Record:
@@ -136,7 +145,12 @@ async def _played(demo: Demo) -> Record:
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, end)
-    return await demo.run()
+    # matplotlib takes its time, on a new machine many seconds; the nodes do not wait for it
+    drawing = loop.run_in_executor(None, importlib.import_module, "p2pfl.scenario.report")
+    try:
+        return await demo.run()
+    finally:
+        await drawing
 
 
 def _require(*modules: str) -> None:

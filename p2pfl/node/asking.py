@@ -26,7 +26,7 @@ from p2pfl.core.messages import (
 )
 from p2pfl.node.requests import Reached, Requests
 from p2pfl.node.training import leased
-from p2pfl.node.vitals import Vitals, drive
+from p2pfl.node.vitals import Spawn, Vitals, drive
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,10 @@ _PROMPT_ACK_BYTES = 1 << 20
 class Asking:
     """Asks for exchanges, and for what became of them."""
 
-    def __init__(self, vitals: Vitals, requests: Requests) -> None:
+    def __init__(self, vitals: Vitals, requests: Requests, spawn: Spawn) -> None:
         self._vitals = vitals
         self._requests = requests
+        self._spawn = spawn
         self._resting: dict[str, float] = {}
         self._resolving: set[int] = set()
         self._live: tuple[str, ...] = ()
@@ -119,7 +120,7 @@ class Asking:
             if payload_of(reached.body) is not None:
                 state.meter(peer).whole.came(reached.seconds)
             if settled:
-                await self._settled(pending, settled[0], ask, reached)
+                self._settled(pending, settled[0], ask, reached)
             else:
                 await self._settle(pending, ask, reached)
             return not isinstance(reached.body, Busy | Refused)
@@ -149,13 +150,16 @@ class Asking:
             return
         mixed, work = self._vitals.state.settle(pending, answer)
         await drive(work)
-        await self._settled(pending, mixed, ask, reached)
+        self._settled(pending, mixed, ask, reached)
 
-    async def _settled(self, pending: Pending, mixed: Mixed, ask: Body, reached: Reached) -> None:
+    def _settled(self, pending: Pending, mixed: Mixed, ask: Body, reached: Reached) -> None:
         self._record(pending.peer, mixed, ask, reached)
         payload = payload_of(reached.body)
         if payload is not None and payload.nbytes > _PROMPT_ACK_BYTES:
-            await self._requests.ask(pending.peer, Probe())
+            self._spawn(self._acknowledge(pending.peer), name=f"thank {pending.peer[:8]}")
+
+    async def _acknowledge(self, peer: str) -> None:
+        await self._requests.ask(peer, Probe())
 
     def _record(self, peer: str, mixed: Mixed, ask: Body, reached: Reached) -> None:
         self._vitals.exchanged(

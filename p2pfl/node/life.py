@@ -103,7 +103,7 @@ class Node:
         )
         self._tasks: asyncio.TaskGroup | None = None
         requests = Requests(self.vitals)
-        self.asking = Asking(self.vitals, requests)
+        self.asking = Asking(self.vitals, requests, self._spawn)
         self._meeting = Meeting(self.vitals, requests, self._spawn)
         self._answering = Answering(self.vitals)
         self._training = Training(self.vitals, learner, run, self._start_exchanges)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, Protocol
 
 from p2pfl.core.membership import Ask
 from p2pfl.core.messages import Ack, Model, Probe, Pull, Reason, Refused
 from p2pfl.node.requests import Requests
-from p2pfl.node.vitals import Vitals, drive
+from p2pfl.node.vitals import Spawn, Vitals, drive
 from p2pfl.ports import Sighting
 
 log = logging.getLogger(__name__)
@@ -23,14 +21,6 @@ _HELLO_S = 2.0
 _GOODBYE_S = 0.5
 _TRIES = 5
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.25, 30.0
-
-
-class Spawn(Protocol):
-    """Runs a coroutine in the node's TaskGroup."""
-
-    def __call__(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        """Begin it, unless the node is leaving."""
-        ...
 
 
 class Meeting:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +25,14 @@ from p2pfl.core.weights import Layout
 from p2pfl.ports import Clock, Journal, Transport
 
 log = logging.getLogger(__name__)
+
+
+class Spawn(Protocol):
+    """Runs a coroutine in the node's TaskGroup."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Begin it, unless the node is leaving."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)

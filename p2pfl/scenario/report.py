@@ -111,6 +111,7 @@ def tell(record: Record, verdicts: Sequence[Verdict], console: Console) -> None:
         Column("measured", no_wrap=True),
         Column("", no_wrap=True),
         box=box.SIMPLE_HEAD,
+        show_edge=False,
         pad_edge=False,
         header_style="bold",
     )
@@ -122,17 +123,19 @@ def tell(record: Record, verdicts: Sequence[Verdict], console: Console) -> None:
             console.print(Text(f"\n{happening.text}"))
     console.print()
     console.print(table)
-    figures = {"together": _together(record), "alone": _alone(record)}
-    notes = {"": without_bound(plan)}
-    if record.killed_at_end:
-        notes["killed"] = f"{', '.join(record.killed_at_end)}: too slow to stop when asked"
+    console.print()
     times = f"{record.wall_s:.0f} s, of which {record.starting_s:.0f} s to start"
-    where = {"took": times, "files": f"{plan.folder}", " ": f"{PICTURE}, {CURVES}, {SUMMARY}, ..."}
+    lines = {"together": _together(record), "alone": _alone(record), "took": times}
+    if reason := without_bound(plan):
+        lines["note"] = reason
+    if slow := ", ".join(record.killed_at_end):
+        lines["slow"] = f"{slow} had to be killed at the end: not gone when asked to stop"
     grid = Table.grid(padding=(0, 2))
-    for title, text in (figures | notes | where).items():
-        if text:
-            grid.add_row(title, Text(text, overflow="fold"))
+    for title, text in lines.items():
+        grid.add_row(title, text)
     console.print(grid)
+    # never wrapped, so that it can be copied
+    console.print(Text(f"files     {plan.folder}: {PICTURE}, {CURVES}, ..."), soft_wrap=True)
 
 
 def _together(record: Record) -> str:

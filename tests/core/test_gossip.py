@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,12 @@ def wide(*vectors: np.ndarray) -> np.ndarray:
     return np.sum(vectors, axis=0, dtype=np.float64)
 
 
+def address(array: np.ndarray) -> int:
+    """Where its memory begins."""
+    begins: int = array.__array_interface__["data"][0]
+    return begins
+
+
 def exchanged(i: GossipState, j: GossipState, codec: str) -> float:
     """One whole exchange; the weight it had."""
     pending, ask = asked(i, "j", 0.0, codec)
@@ -84,33 +92,30 @@ def test_ten_thousand_random_pairs_keep_their_sum_to_half_a_unit_of_each_result(
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_model_of_several_pieces_keeps_the_sum_while_others_change_it_between_pieces(codec):
-    i, j = gossip_state(normal(LARGE, 1), beta=0.9), gossip_state(normal(LARGE, 2), seed=1)
-    third, delta = normal(LARGE, 3), normal(LARGE, 4)
-    expected = wide(i.x, j.x, delta, delta)
-    allowed = np.zeros(LARGE)
+    i, j = gossip_state(normal(LARGE, 1)), gossip_state(normal(LARGE, 2), seed=1)
+    k, delta = gossip_state(normal(LARGE, 3), seed=2), normal(LARGE, 4)
+    states = (i, j, k)
+    before = wide(*(state.x for state in states))
 
-    pending, ask = asked(i, "j", 0.0, codec)
-    other = question(third, codec=codec)
-    flow, _, first = j.answer("i", 1, ask, newest_steps=0, now=0.0)
-    second_flow, _, second = j.answer("k", 1, other, newest_steps=0, now=0.0)
-    training = [s.apply(delta, 1, 0.1, s.lineage) for s in (i, j)]
-    works = [first, second, *training]
-    for _ in range(4):
-        for work in works:
-            next(work, None)
-            allowed += ulp(2 * i.x) + ulp(2 * j.x)
-    settling = i.settle(pending, copied(flow))[1]
-    next(settling)
-    more = i.apply(delta, 1, 0.1, i.lineage)
-    next(more)
-    for work in (settling, more, *works):
-        finished(work)
-    expected += delta
-    # what the third one's exchange added is taken from it elsewhere
-    assert isinstance(second_flow, Flow)
-    expected += second_flow.payload.values()
-    assert (np.abs(wide(i.x, j.x) - expected) <= allowed + ulp(2 * i.x) * 4).all()
-    assert np.abs(i.x - normal(LARGE, 1)).min() >= 0
+    (first, ask), (second, other) = (asked(state, "j", 0.0, codec) for state in (i, k))
+    answers = [
+        j.answer(who, 1, question, newest_steps=0, now=0.0)
+        for who, question in (("i", ask), ("k", other))
+    ]
+    works = [work for _, _, work in answers]
+    works += [state.apply(delta, 1, 0.1, state.lineage) for state in states]
+    finished(zip_longest(*works))
+    works = [
+        state.settle(pending, copied(flow))[1]
+        for state, pending, (flow, _, _) in zip((i, k), (first, second), answers, strict=True)
+    ]
+    works.append(i.apply(delta, 1, 0.1, i.lineage))
+    finished(zip_longest(*works))
+
+    assert [mixed.outcome for _, mixed, _ in answers] == ["flow", "flow"]
+    # three additions at i and j, two at k, half a unit of the next binade each
+    allowed = 1.5 * sum(ulp(2 * np.maximum(np.abs(state.x), 8)) for state in states)
+    assert (np.abs(wide(*(state.x for state in states)) - before - 4.0 * delta) <= allowed).all()
 
 
 # --- what is answered ---------------------------------------------------------------------------
@@ -444,6 +449,20 @@ def test_the_asker_sets_the_largest_weight_it_can_bear():
     assert answered(state, question(constant(1), weight=0.125))[1].weight == 0.125
 
 
+def test_what_an_answer_took_is_no_longer_there_for_others_while_more_is_in_flight():
+    state = gossip_state(constant(0))
+    first, ask = asked(state, "j", 0.0)
+    second, _ = asked(state, "k", 0.0)
+    assert (first.weight, second.weight) == (0.5, 0.25)
+    assert state.most_weight() == 0.25
+    flow, mixed = answered(gossip_state(constant(1)), ask)
+    finished(state.settle(first, flow)[1])
+    assert mixed.weight == 0.5
+    assert state.most_weight() == pytest.approx(1 - 0.25 / 0.5)
+    state.outbox.close(second)
+    assert state.most_weight() == 1
+
+
 def test_a_tiny_weight_can_be_configured():
     state = gossip_state(constant(0), weight=0.01)
     assert state.can_ask()
@@ -541,6 +560,27 @@ def test_only_the_sole_user_of_a_snapshot_may_overwrite_it():
     assert state.take_over(snapshot, nbytes + 4) is None
     assert state.take_over(snapshot, nbytes) is snapshot.encoded
     assert state.snapshot("float32", 0.0) is not snapshot, "nobody else may read it now"
+
+
+def test_memory_of_a_snapshot_is_used_again_only_when_nobody_looks_at_it_any_more():
+    state = gossip_state(constant(1, LARGE * 4))
+    snapshot = state.snapshot("float32", 0.0)
+    finished(snapshot.work)
+    half = snapshot.encoded.values()[LARGE:]
+    sending = snapshot.encoded.data.data[:10]
+    finished(state.apply(constant(1, LARGE * 4), 1, 0.1, 0))
+    del snapshot
+    state.release(state.snapshot("float32", 0.0))
+    for _ in range(3):
+        new = state.buffers.take(LARGE * 16)
+        new[:] = 0xFF
+        assert not np.shares_memory(new, half)
+    assert (half == 1).all()
+    assert bytes(sending) == constant(1).tobytes()[:10]
+    begins = address(half) - 4 * LARGE
+    del half, sending, new
+    again = [state.buffers.take(LARGE * 16) for _ in range(3)]
+    assert begins in map(address, again), "and then it is"
 
 
 def test_taking_over_an_old_snapshot_leaves_the_newer_one_in_place():

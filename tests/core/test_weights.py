@@ -65,7 +65,7 @@ def test_the_digest_tells_names_shapes_dtypes_and_order_apart():
         (replace(w, shape=(3, 2)), b, t),
         (replace(w, shape=(6,)), b, t),
         (replace(w, dtype="float16"), b, t),
-        (Entry("w (2, 3) float32\nb", (3,)), t),
+        (Entry("w 2,3 float32\nb", (3,)), t),
     ]
     digests = {Layout(entries).digest for entries in others} | {LAYOUT.digest}
     assert len(digests) == len(others) + 1

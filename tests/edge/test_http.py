@@ -70,7 +70,7 @@ def exchange(payload: Encoded) -> Exchange:
 class Someone:
     """A service that answers with what `says` makes of a packet."""
 
-    says: Callable[[Packet], Body | Forward] = lambda _: Ack(1, 1)
+    says: Callable[[Packet], Body | Reply] = lambda _: Ack(1, 1)
     refuses: Refused | None = None
     heard: list[Packet] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -92,7 +92,9 @@ class Someone:
     def handle(self, packet: Packet) -> Reply:
         self.heard.append(packet)
         said = self.says(packet)
-        return said if isinstance(said, Forward) else Answered(replace(packet, body=said))
+        if isinstance(said, Forward | Answered):
+            return said
+        return Answered(replace(packet, body=said))
 
     def faulty(self, address: str, error: Exception) -> None:
         self.faults.append((address, str(error)))
@@ -231,6 +233,84 @@ async def test_the_status_is_json_for_people() -> None:
             assert await response.json() == {"faults": 0}
         async with session.get(f"http://{transport.address}/") as response:
             assert response.status == 404
+
+
+# --- answered while it arrives -------------------------------------------------------------------
+
+
+@dataclass
+class Work:
+    """Counts how far it was driven: the first step begins, each further one does a piece."""
+
+    steps: int = 0
+    is_over: bool = False
+
+    def __call__(self, _: Packet) -> Iterator[None]:
+        try:
+            for _ in range(5):
+                self.steps += 1
+                yield
+        finally:
+            self.is_over = True
+
+
+def streamed(work: Work) -> Someone:
+    """Answers an exchange with its own payload, as it comes."""
+
+    def says(heard: Packet) -> Reply:
+        payload = payload_of(heard.body)
+        assert payload is not None
+        return Answered(replace(heard, body=Flow(11, 1, 0.5, 0.0, payload)), work(heard), True)
+
+    return Someone(says)
+
+
+async def test_an_answer_begins_before_its_question_has_ended() -> None:
+    work, asked = Work(), wire.encode(packet(exchange(encoded(BIG))))
+    half = len(asked) - 2 * 4 * PIECE
+    boris = streamed(work)
+    async with serving(boris) as transport, connected(transport) as (reader, writer):
+        writer.write(post(asked[:half], length=len(asked)))
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            head = await reader.readuntil(b"\r\n\r\n")
+            await come_true(lambda: work.steps == 2)
+            writer.write(asked[half:])
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r")[0])
+            answer = wire.decode(await reader.readexactly(length))
+    returned = payload_of(answer.body)
+    assert returned is not None
+    assert returned.data.tobytes() == encoded(BIG).data.tobytes()
+    assert work.is_over
+    assert boris.faults == []
+
+
+async def test_work_ends_where_the_question_breaks_off() -> None:
+    work, asked = Work(), wire.encode(packet(exchange(encoded(BIG))))
+    boris = streamed(work)
+    async with serving(boris) as transport:
+        async with connected(transport) as (_, writer):
+            writer.write(post(asked[: -2 * 4 * PIECE], length=len(asked)))
+            await come_true(lambda: work.steps == 2)
+        await come_true(lambda: boris.faults)
+        assert (work.steps, work.is_over, boris.arriving) == (2, True, 0)
+
+
+async def test_the_asker_works_on_an_answer_while_it_arrives() -> None:
+    work = Work()
+    async with two(streamed(Work())) as (asker, answerer):
+        asked = packet(exchange(encoded(BIG)))
+        await asker.request(answerer.address, asked, begin=work)
+    assert (work.steps, work.is_over) == (5, True)
+
+
+async def test_the_askers_work_ends_where_the_answer_breaks_off() -> None:
+    work, answer = Work(), wire.encode(packet(Flow(11, 1, 0.5, 0.0, encoded(BIG))))
+    broken = http(answer[: -2 * 4 * PIECE], length=len(answer))
+    async with serving() as asker, saying(broken) as address:
+        with pytest.raises(PeerTimeout, match="broke off"):
+            await asker.request(address, packet(Probe()), begin=work)
+    assert (work.steps, work.is_over) == (2, True)
 
 
 # --- probes on behalf of others ------------------------------------------------------------------
@@ -544,6 +624,7 @@ async def test_what_drips_is_cut_off_whatever_length_it_claims() -> None:
     assert boris.arriving == 0
 
 
+@pytest.mark.slow
 async def test_an_answer_that_nobody_reads_is_given_up() -> None:
     model = Model(1, encoded(8 * BIG))
     boris = Someone(lambda _: model)
@@ -554,6 +635,7 @@ async def test_an_answer_that_nobody_reads_is_given_up() -> None:
         assert boris.faults == [("127.0.0.1:0", "slower than the bound on a body")]
 
 
+@pytest.mark.slow
 async def test_a_large_answer_may_take_longer_than_a_small_question() -> None:
     """The grace is five seconds; what counts beyond it is the rate, of either direction."""
     model = encoded(BIG)
