@@ -161,6 +161,8 @@ async def asker(size: int, codec: str, repeats: int) -> None:
         tasks.create_task(process.watch())
         while peer not in node.vitals.members.alive():
             await asyncio.sleep(0.01)
+        # the node's own snapshot for training is not the exchange's
+        await asyncio.sleep(2)
         exchanges, fresh, warm, mine, theirs = [], [], [], [], []
         for _ in range(1 + repeats):
             await ask("reset")

@@ -127,7 +127,7 @@ class MembershipConfig(_Frozen):
 class LimitsConfig(_Frozen):
     """What strangers may cost us; each bound with its reason."""
 
-    header_bytes: int = Field(65_536, ge=1024, description="a message header is plain fields")
+    header_bytes: int = Field(65_536, ge=16_384, description="a message header is plain fields")
     peers: Count = Field(1024, description="peers remembered; a flood of made-up ids stops here")
     pending: Count = Field(64, description="unanswered exchanges remembered for RESOLVE")
     done_bytes: int = Field(

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import click
 
+import p2pfl
 from p2pfl.core import wire
 from p2pfl.edge.announcement import compatible
 from p2pfl.edge.mdns import browse
@@ -87,15 +88,25 @@ def _peer(seen: Sighting, run: str | None, layout: str | None) -> dict[str, str]
 @click.option("--json", "as_json", is_flag=True, help="Print the raw JSON, one line for each node.")
 def status(url: str | None, interfaces: tuple[str, ...], as_json: bool) -> None:
     """Show what one node is doing; without URL, every node that mDNS finds."""
-    for found in asyncio.run(_statuses(url, interfaces)):
-        click.echo(json.dumps(found) if as_json else readable(found))
+    answers = asyncio.run(_statuses(url, interfaces))
+    silent = [answer for answer in answers if isinstance(answer, NetworkError)]
+    if len(silent) == len(answers):
+        raise silent[0]
+    for answer in answers:
+        if isinstance(answer, NetworkError):
+            # mDNS remembers for minutes who died without a goodbye
+            click.echo(f"p2pfl: {answer}", err=True)
+        else:
+            click.echo(json.dumps(answer) if as_json else readable(answer))
 
 
-async def _statuses(url: str | None, interfaces: Sequence[str]) -> list[dict[str, Any]]:
+async def _statuses(
+    url: str | None, interfaces: Sequence[str]
+) -> list[dict[str, Any] | NetworkError]:
     addresses = [_address(url)] if url else await _found(interfaces)
     timeout = aiohttp.ClientTimeout(total=_STATUS_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        return [await _status(session, address) for address in addresses]
+        return await asyncio.gather(*(_status(session, address) for address in addresses))
 
 
 def _address(url: str) -> str:
@@ -115,20 +126,45 @@ async def _found(interfaces: Sequence[str]) -> list[str]:
     return [sighting.addresses[0] for sighting in seen]
 
 
-async def _status(session: aiohttp.ClientSession, address: str) -> dict[str, Any]:
+async def _status(session: aiohttp.ClientSession, address: str) -> dict[str, Any] | NetworkError:
     try:
         async with session.get(f"http://{address}/v1/status") as response:
             found = await response.json()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
-        raise NetworkError(f"{address} does not answer as a node: {reason}") from None
+        return NetworkError(f"{address} does not answer as a node: {reason}")
     if not isinstance(found, dict) or "node" not in found:
-        raise NetworkError(f"{address} answers, but is no p2pfl node")
+        return NetworkError(f"{address} answers, but is no p2pfl node")
     return found
 
 
 def readable(found: Mapping[str, Any]) -> str:
-    """One node's status as aligned lines."""
+    """One node's status as aligned lines.
+
+    Raises:
+        NetworkError: it is not as this version knows it.
+    """
+    try:
+        return _readable(_printable(found))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NetworkError(
+            f"its status is not as this version ({p2pfl.__version__}) knows it "
+            f"({type(error).__name__}: {error}); --json prints it as it is"
+        ) from None
+
+
+def _printable(value: Any) -> Any:
+    """The same without what could play tricks on a terminal: others chose these texts."""
+    if isinstance(value, str):
+        return "".join(char if char.isprintable() else "?" for char in value)
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value
+
+
+def _readable(found: Mapping[str, Any]) -> str:
     asked, answered = found["exchanges"]["asked"], found["exchanges"]["answered"]
     accuracy = "" if found["accuracy"] is None else f"accuracy {found['accuracy']:.3f}, "
     loss = "not trained yet" if found["loss"] is None else f"loss {found['loss']:.4g}"

@@ -10,24 +10,20 @@ Rules of the file:
 - An exchange takes effect at both ends or at neither (`ledger.py`).
 - A node without history never averages, it adopts. An adoption begins a new *lineage*: flows and
   deltas computed from replaced weights are dropped.
-- Shares add up to one. An ask sets a share q of our model aside until its end is known; answering
-  with weight c leaves 1 - c of what we had. With kappa, what is left of the model last spoken for,
-  and Q, all that is set aside, every exchange must keep kappa (1 - c) >= Q. Then each model stays
-  a convex combination of (possibly old) models, which converges for any delay (Tsitsiklis,
-  Bertsekas, Athans, IEEE TAC 1986); without the bound, exchanges that cross each other diverge.
+- The shares of a model that exchanges may take add up to one (`shares.py`): what crosses each other
+  would diverge otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from p2pfl.config import GossipConfig, LimitsConfig
-from p2pfl.core.buffers import Buffers
-from p2pfl.core.compression import CODECS, Encoded
+from p2pfl.core.compression import Encoded
 from p2pfl.core.ledger import Inbox, Kept, Outbox, Pending
 from p2pfl.core.messages import (
     Adopt,
@@ -42,86 +38,17 @@ from p2pfl.core.messages import (
     Refused,
     Resolve,
 )
+from p2pfl.core.meters import Meters, smoothed
 from p2pfl.core.mixing import FlowNorm, add_in, copy_in, flow_in, flow_out, mixing_weight, staleness
 from p2pfl.core.momentum import QuasiGlobalMomentum
-from p2pfl.core.weights import Vector, pieces
+from p2pfl.core.shares import Shares
+from p2pfl.core.snapshots import Snapshot, Snapshots
+from p2pfl.core.weights import Vector
 
 T = TypeVar("T")
 
-_SMOOTHING = 0.2
-"""Share of a new measurement in a moving average: about the last ten count."""
-
 _BUSY_RETRY_S = 0.05
-
-_LEAST_WEIGHT = 0.05
-"""An answer with less weight than this is not worth its bytes: BUSY instead."""
-
-
-def smoothed(mean: float, value: float) -> float:
-    """Exponential moving average whose first value is the first measurement."""
-    return value if mean == 0 else mean + _SMOOTHING * (value - mean)
-
-
-@dataclass(slots=True)
-class Pulse:
-    """How long answers take: mean and deviation, as TCP measures its round trips (RFC 6298).
-
-    Attributes:
-        misses: answers in a row that did not come; patience doubles with each.
-    """
-
-    mean_s: float = 0.0
-    deviation_s: float = 0.0
-    misses: int = 0
-
-    def came(self, seconds: float) -> None:
-        """An answer came after `seconds`."""
-        if self.mean_s == 0:
-            self.deviation_s = seconds / 2
-        else:
-            self.deviation_s = smoothed(self.deviation_s, abs(seconds - self.mean_s))
-        self.mean_s = smoothed(self.mean_s, seconds)
-        self.misses = 0
-
-    def missed(self) -> None:
-        """No answer came in time."""
-        self.misses = min(self.misses + 1, 4)
-
-    def patience_s(self) -> float:
-        """How long to wait for the next one; 0 while nothing is known."""
-        longest_usual = max(4 * self.mean_s, self.mean_s + 4 * self.deviation_s)
-        return longest_usual * 2.0**self.misses
-
-
-@dataclass(slots=True)
-class PeerMeter:
-    """Moving averages of one peer, by our own clock.
-
-    Attributes:
-        small: answers to small messages: the round trip.
-        whole: answers to whole exchanges, payload included.
-        lag_cycles: own cycles that passed between asking it and applying its answer.
-    """
-
-    small: Pulse = field(default_factory=Pulse)
-    whole: Pulse = field(default_factory=Pulse)
-    lag_cycles: float = 0.0
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """The weights as they were, encoded once and sent to many.
-
-    `users` counts who still reads it; its last user may overwrite it (`GossipState.take_over`).
-    """
-
-    encoded: Encoded
-    version: int
-    age: int
-    own_steps: int
-    taken: float
-    users: int = 0
-    work: Iterator[None] | None = None
+_LONELY_CYCLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +96,8 @@ class GossipState:
         self.mixes = 0
         self.lineage = 0
         self.momentum = momentum
-        self.buffers = Buffers()
+        self.snapshots = Snapshots(rng)
+        self.meters = Meters(limits.peers)
         self.outbox = Outbox(horizon_s=config.retry_horizon_s, limit=limits.pending)
         self.inbox = Inbox(
             horizon_s=config.retry_horizon_s,
@@ -180,64 +108,22 @@ class GossipState:
         self._limits = limits
         self._rng = rng
         self._version = 0
-        self._left = 1.0
+        self._shares = Shares(config.weight)
         self._mixes_at_start = 0
         self._mixes_at_end = 0
-        self._snapshots: dict[str, Snapshot] = {}
-        self._meters: dict[str, PeerMeter] = {}
-
-    # --- reading the weights --------------------------------------------------------------------
+        self._lonely = _LONELY_CYCLES if age else 0
 
     def snapshot(self, codec: str, now: float) -> Snapshot:
         """The present weights in the words of `codec`; the caller drives `snapshot.work` and ends
-        with `release`. Encoded once per version: later callers share it."""
-        known = self._snapshots.get(codec)
-        if known is None or known.version != self._version:
-            encoded = self._blank(codec)
-            known = Snapshot(encoded, self._version, self.age, self.own_steps, now)
-            known.work = self._encode(self.x, encoded)
-            self._snapshots[codec] = known
-        known.users += 1
-        return known
-
-    def _blank(self, codec: str) -> Encoded:
-        size = self.x.size
-        return Encoded(codec, size, self.buffers.take(CODECS[codec].nbytes(size)))
-
-    def _encode(self, x: Vector, encoded: Encoded) -> Iterator[None]:
-        codec = CODECS[encoded.codec]
-        for at in pieces(x.size):
-            codec.encode(x[at], self._rng, encoded.piece(at))
-            yield
-
-    def release(self, snapshot: Snapshot) -> None:
-        """The caller has read what it wanted."""
-        snapshot.users -= 1
-
-    def take_over(self, snapshot: Snapshot, nbytes: int) -> Encoded | None:
-        """The snapshot's buffer to be overwritten by its only user, or None if it is shared."""
-        if snapshot.users != 1 or snapshot.encoded.data.nbytes != nbytes:
-            return None
-        if self._snapshots.get(snapshot.encoded.codec) is snapshot:
-            del self._snapshots[snapshot.encoded.codec]
-        return snapshot.encoded
-
-    def meter(self, peer: str) -> PeerMeter:
-        """Moving averages of a peer; forgotten, oldest first, beyond the bound on peers."""
-        meter = self._meters.get(peer)
-        if meter is None:
-            if len(self._meters) >= self._limits.peers:
-                del self._meters[next(iter(self._meters))]
-            meter = self._meters[peer] = PeerMeter()
-        return meter
-
-    def patience_s(self, peer: str, *, whole: bool) -> float:
-        """How long an answer of `peer` may take, judged by other peers while it is new; or 0."""
-        known = self._meters.get(peer)
-        if known is not None and (pulse := known.whole if whole else known.small).mean_s > 0:
-            return pulse.patience_s()
-        pulses = [meter.whole if whole else meter.small for meter in self._meters.values()]
-        return max((pulse.patience_s() for pulse in pulses), default=0.0)
+        with `snapshots.release`."""
+        return self.snapshots.lease(
+            self.x,
+            codec,
+            version=self._version,
+            age=self.age,
+            own_steps=self.own_steps,
+            now=now,
+        )
 
     # --- training -------------------------------------------------------------------------------
 
@@ -251,7 +137,13 @@ class GossipState:
         return self.momentum.gated(mixed)
 
     def apply(
-        self, delta: Vector, steps: int, learning_rate: float, lineage: int
+        self,
+        delta: Vector,
+        steps: int,
+        learning_rate: float,
+        lineage: int,
+        *,
+        was_away: bool = False,
     ) -> Iterator[None]:
         """Add a training update: x += delta, u += K, h += K.
 
@@ -260,10 +152,15 @@ class GossipState:
             steps: K.
             learning_rate: eta.
             lineage: `self.lineage` when the cycle began; an update of replaced weights is dropped.
+            was_away: the node was frozen or asleep since the last cycle. The first mixing after
+                an absence, or after some cycles without any, is a jump and not a direction:
+                momentum does not learn from it.
         """
         if lineage != self.lineage:
             return
         mixed, self._mixes_at_end = self.mixes > self._mixes_at_end, self.mixes
+        came_back = was_away or self._lonely >= _LONELY_CYCLES
+        self._lonely = 0 if mixed else self._lonely + 1
         x = self.x
         self._version += 1
         yield from add_in(x, delta)
@@ -272,7 +169,7 @@ class GossipState:
         self.age += steps
         self.own_steps += steps
         self.cycle_steps = steps
-        yield from self.momentum.learn(x, learning_rate, steps, mixed)
+        yield from self.momentum.learn(x, learning_rate, steps, mixed and not came_back)
         if lineage != self.lineage:
             self.momentum.reset()
         self._version += 1
@@ -303,39 +200,23 @@ class GossipState:
 
     def can_ask(self) -> bool:
         """Whether one more exchange may be in flight."""
-        worth_it = self._share() >= min(self._config.weight, _LEAST_WEIGHT)
-        return worth_it and self.outbox.in_flight < self._config.outstanding
+        return self._share() > 0 and self.outbox.in_flight < self._config.outstanding
 
     def open(self, peer: str, now: float) -> Pending:
         """Set a share aside for an exchange with `peer`; the caller has checked `can_ask`."""
         return self.outbox.open(peer, self.own_steps, self.lineage, self._share(), now)
 
-    def _share(self) -> float:
-        """q of the next ask: at most half of what is free, so that we can still answer others.
-
-        If all asked with all they have, all would be BUSY for all, and nothing would ever mix.
-        """
-        return min(self._config.weight, (self._share_left() - self._set_aside()) / 2)
-
-    def _set_aside(self) -> float:
-        """Q: shares of our model that answers on their way may still take.
-
-        What is unresolved is not counted: its flow comes late and once, which disturbs but cannot
-        feed back, and a dead peer must not hold the node up.
-        """
-        return sum(p.weight for p in self.outbox if not p.unresolved and p.lineage == self.lineage)
-
-    def _share_left(self) -> float:
-        """kappa: how much of the model we last spoke for is surely still in ours."""
-        if self.outbox.in_flight == 0:
-            self._left = 1.0
-        return self._left
-
     def most_weight(self) -> float:
         """The largest weight an answer may have now; 0 where it would not be worth its bytes."""
-        left, set_aside = self._share_left(), self._set_aside()
-        most = 1 - set_aside / left if left > set_aside else 0.0
-        return most if most >= _LEAST_WEIGHT else 0.0
+        return self._account().to_answer_with(self.outbox.set_aside(self.lineage))
+
+    def _share(self) -> float:
+        return self._account().to_ask_with(self.outbox.set_aside(self.lineage))
+
+    def _account(self) -> Shares:
+        if self.outbox.in_flight == 0:
+            self._shares.none_in_flight()
+        return self._shares
 
     def ask(self, pending: Pending, snapshot: Snapshot, now: float) -> Exchange:
         """The question of an exchange that was opened."""
@@ -345,7 +226,7 @@ class GossipState:
             own_steps=snapshot.own_steps,
             cycle_steps=self.cycle_steps,
             residence_s=now - snapshot.taken,
-            lag_cycles=self.meter(pending.peer).lag_cycles,
+            lag_cycles=self.meters.of(pending.peer).lag_cycles,
             weight=pending.weight,
             payload=snapshot.encoded,
         )
@@ -368,7 +249,7 @@ class GossipState:
             # a copy of our question arrived before; RESOLVE will tell what became of it
             self._postpone(pending, pending.next_attempt)
             return Mixed(f"refused: {answer.reason}"), nothing
-        meter = self.meter(pending.peer)
+        meter = self.meters.of(pending.peer)
         passed = (self.own_steps - pending.own_steps) / max(self.cycle_steps, 1)
         meter.lag_cycles = smoothed(meter.lag_cycles, passed)
         if isinstance(answer, Flow) and pending.lineage == self.lineage:
@@ -383,9 +264,6 @@ class GossipState:
                 return Mixed("replaced"), nothing
             case Adopt() if self.should_adopt(answer.age):
                 return Mixed("adopt"), self._replace(answer.payload, answer.age)
-            case Adopted():
-                self.mixes += 1
-                return Mixed("adopted"), nothing
             case Refused():
                 return Mixed(f"refused: {answer.reason}"), nothing
             case _:
@@ -401,7 +279,7 @@ class GossipState:
                 pending.settled = done
                 if done == x.size:
                     self.outbox.close(pending)
-                    self._left = max(self._left - flow.weight, 0.0)
+                    self._shares.settled(flow.weight)
                 yield
         finally:
             pending.is_settling = False
@@ -412,7 +290,8 @@ class GossipState:
 
     @staticmethod
     def _postpone(pending: Pending, since: float) -> None:
-        pending.unresolved = True
+        if not pending.unresolved:
+            pending.unresolved, pending.unresolved_since = True, since
         pending.attempts += 1
         pending.next_attempt = since + min(0.1 * 2.0 ** min(pending.attempts, 10), 8.0)
 
@@ -481,7 +360,7 @@ class GossipState:
             # nothing is mixed, so asked again we say just that; our model goes over the question
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
             offer = Adopt(ask.seq, self.age, ask.payload)
-            return offer, Mixed("adopt"), self._encode(self.x, ask.payload)
+            return offer, Mixed("adopt"), self.snapshots.encode(self.x, ask.payload)
         if self.should_adopt(ask.age):
             adopted = Adopted(ask.seq)
             self.inbox.keep(peer, incarnation, adopted, now)
@@ -491,7 +370,7 @@ class GossipState:
             cycle_steps=ask.cycle_steps,
             lag_cycles=ask.lag_cycles,
             rested_s=ask.residence_s,
-            round_trip_s=max(self.meter(peer).small.mean_s, self.meter(peer).whole.mean_s),
+            round_trip_s=max(self.meters.of(peer).small.mean_s, self.meters.of(peer).whole.mean_s),
             cycle_s=self.cycle_s,
         )
         weight = mixing_weight(
@@ -505,7 +384,7 @@ class GossipState:
             # for good: a copy of the question that comes later must not take effect after all
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
             return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
-        self._left *= 1 - weight
+        self._shares.answered(weight)
         self.age = max(self.age, ask.age)
         self.mixes += 1
         flow = Flow(ask.seq, self.age, weight, tau, ask.payload)
@@ -536,8 +415,8 @@ class GossipState:
         """Our weights for a newcomer, or an empty answer while we have no history either."""
         if self.age == 0:
             return Model(0, None), iter(())
-        encoded = self._blank(codec)
-        return Model(self.age, encoded), self._encode(self.x, encoded)
+        encoded = self.snapshots.blank(codec, self.x.size)
+        return Model(self.age, encoded), self.snapshots.encode(self.x, encoded)
 
     def expire(self, now: float) -> list[Pending]:
         """Let go of what is past the horizon; returns exchanges whose end was never learnt."""

@@ -43,6 +43,7 @@ class Pending:
     lineage: int
     weight: float
     unresolved: bool = False
+    unresolved_since: float = 0.0
     attempts: int = 0
     settled: int = 0
     is_settling: bool = False
@@ -66,6 +67,10 @@ class Outbox:
         """Exchanges that wait for their answer, unresolved ones not counted: a dead peer must not
         hold a slot."""
         return sum(not pending.unresolved for pending in self)
+
+    def set_aside(self, lineage: int) -> float:
+        """Q: shares of our model that answers on their way may still take."""
+        return sum(p.weight for p in self if not p.unresolved and p.lineage == lineage)
 
     def __iter__(self) -> Iterator[Pending]:
         for by_seq in self._open.values():
@@ -100,8 +105,8 @@ class Outbox:
         return [p for p in self if p.unresolved and p.next_attempt <= now]
 
     def expire(self, now: float) -> list[Pending]:
-        """Give up, and return, what has been open longer than the horizon."""
-        late = [p for p in self if now - p.started > self._horizon_s]
+        """Give up, and return, what was left to RESOLVE for longer than the horizon."""
+        late = [p for p in self if p.unresolved and now - p.unresolved_since > self._horizon_s]
         for pending in late:
             self.close(pending)
         return late
@@ -132,8 +137,9 @@ class Inbox:
     """The answerer's half: answers by (peer, incarnation, seq), inside a byte budget."""
 
     def __init__(self, *, horizon_s: float, limit_bytes: int, limit_askers: int) -> None:
-        # longer than the asker's horizon, so that clocks of slightly different speed do no harm
-        self._horizon_s = horizon_s * 1.25
+        # the asker waits for up to one horizon, then resolves for another; a quarter more, so that
+        # clocks of slightly different speed do no harm
+        self._horizon_s = horizon_s * 2.25
         self._limit_bytes = limit_bytes
         self._limit_askers = limit_askers
         self._askers: dict[str, _Asker] = {}
@@ -198,7 +204,11 @@ class Inbox:
     def expire(self, now: float) -> None:
         """Forget what nobody can ask for any more, and refuse it should it come after all."""
         for asker in self._askers.values():
-            late = [seq for seq, kept in asker.kept.items() if now - kept.since > self._horizon_s]
+            late = [
+                seq
+                for seq, kept in asker.kept.items()
+                if now - kept.since > self._horizon_s and not kept.is_mixing
+            ]
             if late:
                 asker.floor = max(asker.floor, max(late) + 1)
                 self._drop(asker, late)

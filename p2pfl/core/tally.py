@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from p2pfl.core.gossip import smoothed
+from p2pfl.core.meters import smoothed
 
 _REASONS = 32
 """Reasons told apart for one peer: the text of a `WireError` shows what was sent."""

@@ -91,7 +91,7 @@ class Answering:
         inbox = state.inbox
         inbox.arriving_bytes += nbytes
         try:
-            yield state.buffers.take(nbytes)
+            yield state.snapshots.buffers.take(nbytes)
         finally:
             inbox.arriving_bytes -= nbytes
 

@@ -91,8 +91,8 @@ class Asking:
             ask = state.ask(pending, snapshot, vitals.clock())
 
             def room(nbytes: int) -> Bytes:
-                reused = state.take_over(snapshot, nbytes)
-                return state.buffers.take(nbytes) if reused is None else reused.data
+                reused = state.snapshots.take_over(snapshot, nbytes)
+                return state.snapshots.buffers.take(nbytes) if reused is None else reused
 
             settled: list[Mixed] = []
 
@@ -110,7 +110,7 @@ class Asking:
                 if reached.outcome == "unreachable":
                     state.outbox.close(pending)
                 else:
-                    state.meter(peer).whole.missed()
+                    state.meters.of(peer).whole.missed()
                     state.unanswered(pending, vitals.clock())
                 self._record(peer, Mixed(reached.outcome), ask, reached)
                 return False
@@ -118,7 +118,7 @@ class Asking:
                 rest = min(reached.body.retry_after_s, _REST_MAX_S)
                 self._resting[peer] = vitals.clock() + rest
             if payload_of(reached.body) is not None:
-                state.meter(peer).whole.came(reached.seconds)
+                state.meters.of(peer).whole.came(reached.seconds)
             if settled:
                 self._settled(pending, settled[0], ask, reached)
             else:

@@ -45,7 +45,7 @@ class Meeting:
                 indirect = self._probe_through(relay, address, ask)
                 self._spawn(indirect, name=f"probe {ask.target[:8]} through {relay[:8]}")
             return
-        usual = self._vitals.state.patience_s(ask.target, whole=False)
+        usual = self._vitals.state.meters.patience_s(ask.target, whole=False)
         packet = self._vitals.packet(Probe(), to=ask.target)
         reached = await self._requests.send(ask.addresses[0], packet, max(ask.timeout_s, usual))
         if isinstance(reached.body, Ack):

@@ -106,7 +106,7 @@ class Requests:
                 return Reached(reply, "unreachable", seconds)
             vitals.heard(reply, () if was_forwarded else (address,))
             if payload_of(packet.body) is None and payload_of(reply.body) is None:
-                vitals.state.meter(reply.sender).small.came(seconds)
+                vitals.state.meters.of(reply.sender).small.came(seconds)
             return Reached(reply, "answered", seconds)
         log.debug("%s: %s (%s)", address, outcome, detail)
         vitals.tally.against(expected or address, outcome)
@@ -118,7 +118,8 @@ class Requests:
         payload = payload_of(body)
         size = payload.nbytes if payload is not None else 0
         longest = gossip.exchange_timeout_s + 2 * size / limits.body_min_bytes_per_s
-        usual = self._vitals.state.patience_s(peer, whole=size > 0)
+        longest = min(longest, gossip.retry_horizon_s)
+        usual = self._vitals.state.meters.patience_s(peer, whole=size > 0)
         if usual == 0:
             return min(_FIRST_PATIENCE_S + 2 * size / _FIRST_RATE_BYTES_PER_S, longest)
         return min(max(usual, _PATIENCE_MIN_S), longest)

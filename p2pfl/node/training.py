@@ -14,14 +14,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from p2pfl.core import events
-from p2pfl.core.gossip import Snapshot, smoothed
+from p2pfl.core.meters import smoothed
 from p2pfl.core.pace import Pace
+from p2pfl.core.snapshots import Snapshot
 from p2pfl.core.weights import Vector, is_finite, read_only
 from p2pfl.errors import LearnerError
 from p2pfl.node.vitals import Vitals, drive
 from p2pfl.ports import Learner, Run, Update
 
 _TRIES_BEFORE_ROLL_BACK = 3
+_AWAY_CYCLES, _AWAY_S = 10, 1.5
 
 
 class Finished(Exception):  # noqa: N818 (a way to end, not an error)
@@ -36,7 +38,7 @@ async def leased(vitals: Vitals, codec: str) -> AsyncIterator[Snapshot]:
         await drive(snapshot.work)
         yield snapshot
     finally:
-        vitals.state.release(snapshot)
+        vitals.state.snapshots.release(snapshot)
 
 
 class Training:
@@ -95,8 +97,10 @@ class Training:
             seconds = vitals.clock() - started
             self._trust(snapshot)
         self.pace.took(update.steps, seconds)
-        await drive(state.apply(update.delta, update.steps, update.learning_rate, lineage))
         now = vitals.clock()
+        was_away = now - vitals.last_cycle_at > max(_AWAY_CYCLES * state.cycle_s, _AWAY_S)
+        rate = update.learning_rate
+        await drive(state.apply(update.delta, update.steps, rate, lineage, was_away=was_away))
         state.cycle_s = smoothed(state.cycle_s, now - vitals.last_cycle_at)
         vitals.last_cycle_at = now
         vitals.cycles += 1
@@ -118,7 +122,7 @@ class Training:
         """These weights could be trained on: the ones to return to if training goes wrong."""
         self._failures = 0
         if self._good is not None:
-            self._vitals.state.release(self._good)
+            self._vitals.state.snapshots.release(self._good)
         snapshot.users += 1
         self._good = snapshot
 

@@ -7,9 +7,9 @@ from itertools import zip_longest
 import numpy as np
 import pytest
 
-from p2pfl.config import GossipConfig, LimitsConfig
+from p2pfl.config import GossipConfig
 from p2pfl.core.compression import CODECS, encode
-from p2pfl.core.gossip import GossipState, PeerMeter, Pulse
+from p2pfl.core.gossip import GossipState
 from p2pfl.core.messages import (
     Adopt,
     Adopted,
@@ -21,6 +21,7 @@ from p2pfl.core.messages import (
     Refused,
     Resolve,
 )
+from p2pfl.core.meters import Pulse
 from p2pfl.core.mixing import consensus_distance
 from p2pfl.core.weights import PIECE
 from tests.core.world import (
@@ -78,7 +79,7 @@ def test_ten_thousand_random_pairs_keep_their_sum_to_half_a_unit_of_each_result(
         size, scale = int(rng.integers(1, 40)), 10.0 ** rng.integers(-6, 6)
         i.x, j.x = (rng.normal(scale=scale, size=size).astype(np.float32) for _ in "ij")
         i._version += 1
-        i.meter("j").lag_cycles = float(rng.choice([0, 0.5, 4, 90]))
+        i.meters.of("j").lag_cycles = float(rng.choice([0, 0.5, 4, 90]))
         j.inbox.hear("i", 1, i.outbox.floor("j"))
         before, apart = wide(i.x, j.x), np.abs(i.x - j.x).max()
         fits = max(np.abs(i.x).max(), np.abs(j.x).max()) < 65504
@@ -132,8 +133,8 @@ def test_each_way_of_being_stale_lowers_the_weight():
     def weight(cycle_s: float = 1.0, trip_s: float = 0.0, whole_s: float = 0.0, **told) -> float:
         state = gossip_state(constant(0))
         state.cycle_s = cycle_s
-        state.meter("i").small = Pulse(mean_s=trip_s)
-        state.meter("i").whole = Pulse(mean_s=whole_s)
+        state.meters.of("i").small = Pulse(mean_s=trip_s)
+        state.meters.of("i").whole = Pulse(mean_s=whole_s)
         ask = question(constant(1))
         for name, value in told.items():
             if name != "newest_steps":
@@ -158,7 +159,7 @@ def test_the_lag_is_learnt_from_how_far_we_trained_before_an_answer_came():
         finished(i.apply(constant(0), 5, 0.1, i.lineage))
     answer, _ = answered(j, ask)
     i.settle(pending, answer)
-    assert i.meter("j").lag_cycles == 6
+    assert i.meters.of("j").lag_cycles == 6
     assert asked(i, "j", 0.0)[1].lag_cycles == 6
 
 
@@ -379,11 +380,11 @@ def test_rolling_back_begins_a_new_lineage_and_leaves_the_good_weights_alone():
 class Unbounded(GossipState):
     """The twin that keeps no account of shares."""
 
-    def _set_aside(self) -> float:
-        return 0.0
-
-    def _share_left(self) -> float:
+    def most_weight(self) -> float:
         return 1.0
+
+    def _share(self) -> float:
+        return 0.5
 
 
 def spread_after(
@@ -516,8 +517,8 @@ def test_a_snapshot_is_encoded_once_for_all_who_want_the_same_version_and_codec(
     finished(second.work)
     assert next(first.work, "done") == "done"
     assert state.snapshot("float32", 1.0) is not first
-    state.release(first)
-    state.release(second)
+    state.snapshots.release(first)
+    state.snapshots.release(second)
     assert first.users == 0
     assert state.snapshot("int8", 2.0) is first, "what nobody reads any more is still good"
 
@@ -555,10 +556,10 @@ def test_only_the_sole_user_of_a_snapshot_may_overwrite_it():
     state = gossip_state(normal(10))
     snapshot, nbytes = state.snapshot("float32", 0.0), 40
     state.snapshot("float32", 0.0)
-    assert state.take_over(snapshot, nbytes) is None
-    state.release(snapshot)
-    assert state.take_over(snapshot, nbytes + 4) is None
-    assert state.take_over(snapshot, nbytes) is snapshot.encoded
+    assert state.snapshots.take_over(snapshot, nbytes) is None
+    state.snapshots.release(snapshot)
+    assert state.snapshots.take_over(snapshot, nbytes + 4) is None
+    assert state.snapshots.take_over(snapshot, nbytes) is snapshot.encoded.data
     assert state.snapshot("float32", 0.0) is not snapshot, "nobody else may read it now"
 
 
@@ -570,16 +571,16 @@ def test_memory_of_a_snapshot_is_used_again_only_when_nobody_looks_at_it_any_mor
     sending = snapshot.encoded.data.data[:10]
     finished(state.apply(constant(1, LARGE * 4), 1, 0.1, 0))
     del snapshot
-    state.release(state.snapshot("float32", 0.0))
+    state.snapshots.release(state.snapshot("float32", 0.0))
     for _ in range(3):
-        new = state.buffers.take(LARGE * 16)
+        new = state.snapshots.buffers.take(LARGE * 16)
         new[:] = 0xFF
         assert not np.shares_memory(new, half)
     assert (half == 1).all()
     assert bytes(sending) == constant(1).tobytes()[:10]
     begins = address(half) - 4 * LARGE
     del half, sending, new
-    again = [state.buffers.take(LARGE * 16) for _ in range(3)]
+    again = [state.snapshots.buffers.take(LARGE * 16) for _ in range(3)]
     assert begins in map(address, again), "and then it is"
 
 
@@ -589,7 +590,7 @@ def test_taking_over_an_old_snapshot_leaves_the_newer_one_in_place():
     finished(old.work)
     finished(state.apply(constant(1), 1, 0.1, 0))
     new = state.snapshot("float32", 0.0)
-    assert state.take_over(old, 12) is old.encoded
+    assert state.snapshots.take_over(old, 12) is old.encoded.data
     assert state.snapshot("float32", 0.0) is new
 
 
@@ -601,44 +602,6 @@ def test_what_a_snapshot_says_of_age_and_rest_is_of_the_moment_it_was_taken():
     ask = state.ask(state.open("j", 12.5), snapshot, now=12.5)
     assert (ask.age, ask.own_steps, ask.residence_s) == (1000, 7, 2.5)
     assert ask.cycle_steps == 5
-
-
-# --- measurements -------------------------------------------------------------------------------
-
-
-def test_patience_follows_what_is_usual_and_doubles_with_every_miss_up_to_sixteen_fold():
-    pulse = Pulse()
-    assert pulse.patience_s() == 0
-    for _ in range(50):
-        pulse.came(0.1)
-    assert pulse.patience_s() == pytest.approx(0.4, rel=1e-3)
-    for misses, factor in enumerate((2, 4, 8, 16, 16), start=1):
-        pulse.missed()
-        assert pulse.patience_s() == pytest.approx(0.4 * factor, rel=1e-3), misses
-    pulse.came(0.1)
-    assert pulse.patience_s() == pytest.approx(0.4, rel=1e-3)
-    for seconds in (0.1, 1.0) * 20:
-        pulse.came(seconds)
-    assert pulse.patience_s() > 2, "who is irregular is waited for longer"
-
-
-def test_a_new_peer_is_waited_for_as_long_as_the_slowest_known_one():
-    state = gossip_state(constant(0))
-    assert state.patience_s("new", whole=True) == 0
-    state.meter("fast").whole.came(0.1)
-    state.meter("slow").whole.came(1.0)
-    assert state.patience_s("fast", whole=True) < 0.5
-    assert state.patience_s("new", whole=True) == state.patience_s("slow", whole=True) >= 3
-    assert state.patience_s("new", whole=False) == 0
-
-
-def test_meters_of_made_up_peers_are_bounded():
-    state = gossip_state(constant(0), limits=LimitsConfig(peers=5))
-    for k in range(100):
-        state.meter(f"peer {k}").lag_cycles = 1.0
-    assert state.meter("peer 99").lag_cycles == 1
-    assert state.meter("peer 0") == PeerMeter()
-    assert len(state._meters) == 5
 
 
 def test_resolving_is_tried_again_at_growing_pauses_of_at_most_eight_seconds_for_ever():

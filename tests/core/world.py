@@ -90,7 +90,7 @@ def asked(
     snapshot = state.snapshot(codec, now)
     finished(snapshot.work)
     ask = copied(state.ask(pending, snapshot, now))
-    state.release(snapshot)
+    state.snapshots.release(snapshot)
     assert isinstance(ask, Exchange)
     return pending, ask
 

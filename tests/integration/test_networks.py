@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -119,29 +119,34 @@ def test_data():
 async def test_a_host_on_a_slow_link_slows_nobody_else(
     nodes: Nodes, lan: Lan, tmp_path: Path
 ) -> None:
-    """A model of 600 kB takes half a second on 10 Mbit/s, as long as five training cycles."""
+    """A model of 600 kB takes half a second on 10 Mbit/s, longer than two training cycles."""
     task = tmp_path / "large.py"
     task.write_text(LARGE_TASK, encoding="utf-8")
-    anna, boris, chloe = settle(nodes, lan, task=str(task))
+    # most of a cycle is a pause, so that what else runs on this machine is not measured
+    light = ("--set", "train.steps_max=2", "--set", "train.cycle_min_s=0.2")
+    anna, boris, chloe = settle(nodes, lan, *light, task=str(task))
     fast = (anna, boris)
     await nodes.ready()
     await until_all((anna, boris, chloe), lambda now: mixed(now) > 20)
-    without = [await pace(node) for node in fast]
+    without = await pace(fast)
     lan.limit(2, "10mbit")
     begun = mixed(await anna.status())
     await anna.until(lambda now: mixed(now) > begun + 10)
-    limited = [await pace(node) for node in fast]
-    for before, after in zip(without, limited, strict=True):
-        assert after >= 0.9 * before, (without, limited)
+    assert await pace(fast) >= 0.9 * without
     slow = mixed(await chloe.status())
     await chloe.until(lambda now: mixed(now) > slow)
 
 
-async def pace(node: NodeProcess) -> float:
-    """Training cycles a second, over eight seconds."""
-    before = await node.status()
-    after = await node.until(lambda now: now["uptime_s"] >= before["uptime_s"] + 8)
-    return float((after["cycles"] - before["cycles"]) / (after["uptime_s"] - before["uptime_s"]))
+async def pace(nodes: Sequence[NodeProcess]) -> float:
+    """Their training cycles a second, over eight seconds."""
+    before = [await node.status() for node in nodes]
+    until = before[0]["uptime_s"] + 8
+    await nodes[0].until(lambda now: now["uptime_s"] >= until)
+    after = [await node.status() for node in nodes]
+    return sum(
+        (now["cycles"] - was["cycles"]) / (now["uptime_s"] - was["uptime_s"])
+        for was, now in zip(before, after, strict=True)
+    )
 
 
 # --- two networks --------------------------------------------------------------------------------

@@ -1,0 +1,90 @@
+"""What a node measures of its peers' answers, by its own clock.
+
+Round-trip estimation as TCP does it: RFC 6298. Rule of the file: averages only, bounded, because
+strangers choose the keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+_SMOOTHING = 0.2
+"""Share of a new measurement in a moving average: about the last ten count."""
+
+_MISSES_MAX = 4
+
+
+def smoothed(mean: float, value: float) -> float:
+    """Exponential moving average whose first value is the first measurement."""
+    return value if mean == 0 else mean + _SMOOTHING * (value - mean)
+
+
+@dataclass(slots=True)
+class Pulse:
+    """How long answers take: mean and deviation.
+
+    Attributes:
+        misses: answers in a row that did not come; patience doubles with each.
+    """
+
+    mean_s: float = 0.0
+    deviation_s: float = 0.0
+    misses: int = 0
+
+    def came(self, seconds: float) -> None:
+        """An answer came after `seconds`."""
+        if self.mean_s == 0:
+            self.deviation_s = seconds / 2
+        else:
+            self.deviation_s = smoothed(self.deviation_s, abs(seconds - self.mean_s))
+        self.mean_s = smoothed(self.mean_s, seconds)
+        self.misses = 0
+
+    def missed(self) -> None:
+        """No answer came in time."""
+        self.misses = min(self.misses + 1, _MISSES_MAX)
+
+    def patience_s(self) -> float:
+        """How long to wait for the next one; 0 while nothing is known."""
+        longest_usual = max(4 * self.mean_s, self.mean_s + 4 * self.deviation_s)
+        return longest_usual * 2.0**self.misses
+
+
+@dataclass(slots=True)
+class PeerMeter:
+    """Moving averages of one peer.
+
+    Attributes:
+        small: answers to small messages: the round trip.
+        whole: answers to whole exchanges, payload included.
+        lag_cycles: own cycles that passed between asking it and applying its answer.
+    """
+
+    small: Pulse = field(default_factory=Pulse)
+    whole: Pulse = field(default_factory=Pulse)
+    lag_cycles: float = 0.0
+
+
+class Meters:
+    """The meters of up to `limit` peers; the one known longest is forgotten first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._meters: dict[str, PeerMeter] = {}
+
+    def of(self, peer: str) -> PeerMeter:
+        """The peer's meter, a new one if there is none."""
+        meter = self._meters.get(peer)
+        if meter is None:
+            if len(self._meters) >= self._limit:
+                del self._meters[next(iter(self._meters))]
+            meter = self._meters[peer] = PeerMeter()
+        return meter
+
+    def patience_s(self, peer: str, *, whole: bool) -> float:
+        """How long an answer of `peer` may take, judged by other peers while it is new; or 0."""
+        known = self._meters.get(peer)
+        if known is not None and (pulse := known.whole if whole else known.small).mean_s > 0:
+            return pulse.patience_s()
+        pulses = [meter.whole if whole else meter.small for meter in self._meters.values()]
+        return max((pulse.patience_s() for pulse in pulses), default=0.0)

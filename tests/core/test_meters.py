@@ -1,0 +1,40 @@
+"""Patience: what is waited for, and for how long."""
+
+import pytest
+
+from p2pfl.core.meters import Meters, PeerMeter, Pulse
+
+
+def test_patience_follows_what_is_usual_and_doubles_with_every_miss_up_to_sixteen_fold():
+    pulse = Pulse()
+    assert pulse.patience_s() == 0
+    for _ in range(50):
+        pulse.came(0.1)
+    assert pulse.patience_s() == pytest.approx(0.4, rel=1e-3)
+    for misses, factor in enumerate((2, 4, 8, 16, 16), start=1):
+        pulse.missed()
+        assert pulse.patience_s() == pytest.approx(0.4 * factor, rel=1e-3), misses
+    pulse.came(0.1)
+    assert pulse.patience_s() == pytest.approx(0.4, rel=1e-3)
+    for seconds in (0.1, 1.0) * 20:
+        pulse.came(seconds)
+    assert pulse.patience_s() > 2, "who is irregular is waited for longer"
+
+
+def test_a_new_peer_is_waited_for_as_long_as_the_slowest_known_one():
+    meters = Meters(limit=10)
+    assert meters.patience_s("new", whole=True) == 0
+    meters.of("fast").whole.came(0.1)
+    meters.of("slow").whole.came(1.0)
+    assert meters.patience_s("fast", whole=True) < 0.5
+    assert meters.patience_s("new", whole=True) == meters.patience_s("slow", whole=True) >= 3
+    assert meters.patience_s("new", whole=False) == 0
+
+
+def test_meters_of_made_up_peers_are_bounded():
+    meters = Meters(limit=5)
+    for k in range(100):
+        meters.of(f"peer {k}").lag_cycles = 1.0
+    assert meters.of("peer 99").lag_cycles == 1
+    assert meters.of("peer 0") == PeerMeter()
+    assert len(meters._meters) == 5
