@@ -68,5 +68,21 @@ def main(args: list[str] | None = None) -> Any:
     try:
         return cli.main(args=args, prog_name="p2pfl")
     except P2pflError as error:
-        click.echo(f"p2pfl: {error}", err=True)
-        sys.exit(2)
+        _refuse(error)
+    except ExceptionGroup as group:
+        ours, others = group.split(P2pflError)
+        if ours is None or others is not None:
+            raise
+        _refuse(_first(ours))
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def _refuse(error: BaseException) -> None:
+    click.echo(f"p2pfl: {error}", err=True)
+    sys.exit(2)

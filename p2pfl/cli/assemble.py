@@ -37,8 +37,8 @@ _NOBODY = "0" * 32
 
 
 @asynccontextmanager
-async def assembled(config: DeviceConfig) -> AsyncIterator[tuple[Node, Worker]]:
-    """A node that is ready to run, and the worker it trains in; all is closed on leaving.
+async def assembled(config: DeviceConfig) -> AsyncIterator[Node]:
+    """A node that is ready to run; all that belongs to it is closed on leaving.
 
     Raises:
         ConfigError: the task, its data, the state directory or an option cannot be used.
@@ -77,22 +77,19 @@ async def assembled(config: DeviceConfig) -> AsyncIterator[tuple[Node, Worker]]:
             sources.append(Mdns(ours, lambda: transport.address, interfaces=config.interfaces))
         worker = Worker()
         closing.callback(worker.close)
-        yield (
-            Node(
-                node_id=state.node,
-                incarnation=state.incarnation,
-                config=config,
-                learner=learner,
-                transport=transport,
-                discovery=merge(*sources),
-                journal=journal,
-                store=checkpoints,
-                clock=time.monotonic,
-                run=worker,
-                rng=np.random.default_rng([seed, state.incarnation]),
-                saved=saved,
-            ),
-            worker,
+        yield Node(
+            node_id=state.node,
+            incarnation=state.incarnation,
+            config=config,
+            learner=learner,
+            transport=transport,
+            discovery=merge(*sources),
+            journal=journal,
+            store=checkpoints,
+            clock=time.monotonic,
+            run=worker,
+            rng=np.random.default_rng([seed, state.incarnation]),
+            saved=saved,
         )
 
 

@@ -80,10 +80,14 @@ def node(config_file: str | None, settings: tuple[str, ...], quiet: bool, **opti
     stops it cleanly; started again, it goes on where it was.
     """
     config = configured(config_file, settings, options)
-    try:
-        sys.exit(asyncio.run(_live(config, quiet=quiet)))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    reason = asyncio.run(_live(config, quiet=quiet))
+    if not quiet:
+        _say(f"stopped: {reason}")
+    with suppress(OSError):
+        sys.stdout.flush()
+    # everything is saved and said: a step that nobody awaits, and a model library that takes
+    # seconds to take itself apart, must not hold the exit up
+    os._exit(0)
 
 
 def configured(
@@ -136,7 +140,7 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-async def _live(config: DeviceConfig, *, quiet: bool) -> int:
+async def _live(config: DeviceConfig, *, quiet: bool) -> str:
     from p2pfl.cli.assemble import assembled, journalled
 
     task = asyncio.current_task()
@@ -151,25 +155,15 @@ async def _live(config: DeviceConfig, *, quiet: bool) -> int:
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, end)
-    reason = "by a signal"
-    try:
-        async with assembled(config) as (being, worker), asyncio.TaskGroup() as tasks:
-            telling = None
-            if not quiet:
-                telling = tasks.create_task(_tell(being), name="tell")
+    with suppress(asyncio.CancelledError):
+        async with assembled(config) as being, asyncio.TaskGroup() as tasks:
+            telling = None if quiet else tasks.create_task(_tell(being), name="tell")
             try:
-                reason = await journalled(being)
+                return await journalled(being)
             finally:
                 if telling is not None:
                     telling.cancel()
-    except asyncio.CancelledError:
-        pass
-    if not quiet:
-        _say(f"stopped: {reason}")
-    if worker.is_busy:
-        # everything is saved; a step that nobody awaits must not hold the exit up
-        os._exit(0)
-    return 0
+    return "by a signal"
 
 
 async def _tell(being: Node) -> None:

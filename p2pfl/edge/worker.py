@@ -19,23 +19,10 @@ class Worker:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="p2pfl-worker")
-        self._running = 0
 
     def __call__(self, function: Callable[..., T], /, *args: Any) -> Awaitable[T]:
         """Await `function(*args)`, run in a thread; its exception is raised here."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._do, function, args)
-
-    def _do(self, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-        self._running += 1
-        try:
-            return function(*args)
-        finally:
-            self._running -= 1
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a thread is still at something that nobody awaits any more."""
-        return self._running > 0
+        return asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
     def close(self) -> None:
         """Take nothing new; what runs is not waited for."""

@@ -30,6 +30,7 @@ from p2pfl.errors import TaskError
 from p2pfl.learning import datasets
 from p2pfl.learning.batches import run_seed
 from p2pfl.learning.checks import Arrays, Metrics, calling, checked_data
+from p2pfl.learning.guarded import Guarded
 from p2pfl.learning.numpy_learner import MLP, NumpyLearner, NumpyModel, SoftmaxRegression
 from p2pfl.learning.partition import Shard, take
 from p2pfl.ports import Learner
@@ -206,13 +207,15 @@ def build_learner(
     with calling("model()", task.path):
         model = _model(task, start)
     if isinstance(model, NumpyModel) and not isinstance(model, type):
-        return _numpy_learner(task, model, train, test, start, seed)
-    if _is_module(model):
-        return _torch_learner(task, model, train, test, start, seed, threads)
-    raise TaskError(
-        f"{task.name}: model() gives {_told(model)}, expected a torch.nn.Module or a numpy model "
-        "such as p2pfl.learning.numpy_learner.MLP"
-    )
+        learner = _numpy_learner(task, model, train, test, start, seed)
+    elif _is_module(model):
+        learner = _torch_learner(task, model, train, test, start, seed, threads)
+    else:
+        raise TaskError(
+            f"{task.name}: model() gives {_told(model)}, expected a torch.nn.Module or a numpy "
+            "model such as p2pfl.learning.numpy_learner.MLP"
+        )
+    return learner if task.path is None else Guarded(learner, task.path)
 
 
 def _data(task: Task, name: str, function: Callable[[], Any]) -> Arrays:

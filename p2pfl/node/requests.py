@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from p2pfl.core.compression import Bytes
+from p2pfl.core.compression import INT8_BLOCK, Bytes
 from p2pfl.core.messages import Body, Packet, Probe, Reason, Refused, payload_of
-from p2pfl.errors import PeerError, PeerUnreachable
+from p2pfl.errors import PeerError, PeerUnreachable, WireError
 from p2pfl.node.vitals import Vitals
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ class Requests:
         vitals, started = self._vitals, self._vitals.clock()
         try:
             async with asyncio.timeout(timeout):
+                room = self._bounded(room)
                 reply = await vitals.transport.request(address, packet, room, begin)
         except PeerUnreachable as error:
             outcome, detail = "unreachable", str(error)
@@ -111,6 +112,19 @@ class Requests:
         log.debug("%s: %s (%s)", address, outcome, detail)
         vitals.tally.against(expected or address, outcome)
         return Reached(None, outcome, vitals.clock() - started)
+
+    def _bounded(self, room: Callable[[int], Bytes] | None) -> Callable[[int], Bytes]:
+        """An answer may claim any size; ours is the largest that can be of use."""
+        largest = 4 * self._vitals.layout.size + INT8_BLOCK
+
+        def bounded(nbytes: int) -> Bytes:
+            if nbytes > largest:
+                raise WireError(f"answer has {nbytes} bytes of weights, expected at most {largest}")
+            return (
+                self._vitals.state.snapshots.buffers.take(nbytes) if room is None else room(nbytes)
+            )
+
+        return bounded
 
     def patience_s(self, peer: str, body: Body) -> float:
         """How long to wait for an answer, by what is usual."""

@@ -22,7 +22,6 @@ def worker() -> Iterator[Worker]:
 async def test_a_function_runs_in_another_thread_and_gives_its_result(worker: Worker) -> None:
     assert await worker(pow, 2, 10) == 1024
     assert await worker(threading.get_ident) != threading.get_ident()
-    assert not worker.is_busy
 
 
 async def test_an_error_is_raised_where_the_result_is_awaited(worker: Worker) -> None:
@@ -31,7 +30,6 @@ async def test_an_error_is_raised_where_the_result_is_awaited(worker: Worker) ->
 
     with pytest.raises(LearnerError, match="loss is nan"):
         await worker(fails)
-    assert not worker.is_busy
 
 
 async def test_the_event_loop_goes_on_meanwhile(worker: Worker) -> None:
@@ -54,25 +52,6 @@ async def test_a_checkpoint_is_written_while_a_step_is_trained(worker: Worker) -
         return written.wait(PATIENCE_S)
 
     assert await asyncio.gather(worker(train), worker(write)) == [True, True]
-
-
-async def test_it_is_busy_while_something_runs_that_nobody_awaits_any_more() -> None:
-    worker, begun, over = Worker(), threading.Event(), threading.Event()
-
-    def long_step() -> None:
-        begun.set()
-        over.wait(PATIENCE_S)
-
-    abandoned = worker(long_step)
-    assert await worker(begun.wait, PATIENCE_S)
-    assert isinstance(abandoned, asyncio.Future)
-    abandoned.cancel()
-    worker.close()
-    assert worker.is_busy
-    over.set()
-    async with asyncio.timeout(PATIENCE_S):
-        while worker.is_busy:  # noqa: ASYNC110 (a thread tells nobody)
-            await asyncio.sleep(0.01)
 
 
 async def test_closed_it_takes_nothing_new_and_drops_what_waits() -> None:

@@ -407,3 +407,16 @@ async def test_nodes_are_listed_and_asked_from_the_command_line(nodes: Nodes) ->
     assert json.loads(asked.out)["node"] == anna.id
     assert f"boris ({boris.id[:8]}), run '{nodes.run}'" in readable.out
     assert anna.id[:8] in readable.out
+
+
+async def test_a_node_that_died_does_not_hide_the_others_from_the_command_line(
+    nodes: Nodes,
+) -> None:
+    anna, boris = start(nodes, 2)
+    await nodes.ready()
+    await anna.until(lambda now: belief(now, boris.id) == "alive")
+    await boris.kill()
+    told = await p2pfl("status", "--interface", "lo")
+    assert told.code == 0, told
+    assert f"anna ({anna.id[:8]})" in told.out
+    assert f"p2pfl: {boris.address} does not answer as a node: " in told.errors
