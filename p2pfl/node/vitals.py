@@ -26,6 +26,9 @@ from p2pfl.ports import Clock, Journal, Transport
 
 log = logging.getLogger(__name__)
 
+_STEPS_AT_ONCE = 8
+"""Pieces between two looks at the event loop: one to two milliseconds on a laptop."""
+
 
 class Spawn(Protocol):
     """Runs a coroutine in the node's TaskGroup."""
@@ -165,10 +168,10 @@ async def drive(work: Iterator[None] | None) -> None:
     """
     if work is None:
         return
-    next(work, None)
     try:
-        for _ in work:
-            await asyncio.sleep(0)
+        for step, _ in enumerate(work, start=1):
+            if step % _STEPS_AT_ONCE == 0:
+                await asyncio.sleep(0)
     finally:
         for _ in work:
             pass

@@ -10,6 +10,7 @@ import asyncio
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,9 +26,11 @@ from p2pfl.core.compression import Encoded
 from p2pfl.core.messages import (
     Ack,
     Body,
+    Busy,
     Cancelled,
     Exchange,
     Flow,
+    Model,
     Packet,
     Probe,
     Pull,
@@ -398,18 +401,17 @@ def lies(stranger: Stranger, asked: Packet) -> list[web.StreamResponse | bytes |
 
 async def deceived(
     nodes: Nodes, says: Callable[[Stranger, Packet, int], web.StreamResponse | bytes | Body]
-) -> dict[str, Any]:
-    """The status of a node that asked a liar twenty times, and went on."""
-    asked = 0
+) -> tuple[dict[str, Any], Counter[str]]:
+    """The status of a node that asked a liar twenty times, and went on; and what it asked."""
+    asked: Counter[str] = Counter()
 
     async def lie(request: web.Request) -> web.StreamResponse:
-        nonlocal asked
         packet = wire.decode(await request.read())
+        asked[wire.name_of(packet.body)] += 1
         if isinstance(packet.body, Probe):
             said: web.StreamResponse | bytes | Body = Ack(0, 0)
         elif isinstance(packet.body, Exchange):
-            said = says(stranger, packet, asked)
-            asked += 1
+            said = says(stranger, packet, asked["exchange"])
         else:
             said = Cancelled(getattr(packet.body, "seq", 0))
         if isinstance(said, bytes | web.StreamResponse):
@@ -422,24 +424,67 @@ async def deceived(
     async with besieged(nodes) as (stranger, _), serving(lie) as stranger.address:
         await stranger.ask(stranger.packet(Probe()))
         now = await stranger.victim.until(
-            lambda now: asked >= 20 and now["refusals"].get(stranger.id)
+            lambda now: asked["exchange"] >= 20 and now["refusals"].get(stranger.id)
         )
-        return dict(now)
+        return dict(now), asked
 
 
 async def test_a_liar_is_counted_and_believed_nothing(nodes: Nodes) -> None:
-    now = await deceived(nodes, lambda stranger, asked, count: lies(stranger, asked)[count % 10])
-    assert now["faults"] == {}
+    now, _ = await deceived(nodes, lambda stranger, asked, count: lies(stranger, asked)[count % 10])
+    assert set(now["faults"]) <= {"unresolved"}
 
 
-@pytest.mark.xfail(strict=True, reason="the size of an answer is not checked before its buffer")
-async def test_an_answer_of_absurd_size_is_not_believed(nodes: Nodes) -> None:
-    def absurd(stranger: Stranger, asked: Packet, _: int) -> web.StreamResponse:
+@pytest.mark.xfail(
+    strict=True,
+    reason="GossipState.settle postpones with next_attempt = 0: the exchange expires at once",
+)
+async def test_an_answer_to_another_question_is_asked_about_again(nodes: Nodes) -> None:
+    def says(_: Stranger, asked: Packet, count: int) -> Body | bytes:
         assert isinstance(asked.body, Exchange)
-        huge = Encoded("float32", 2**34, np.zeros(0, np.uint8))
-        header = wire.header(stranger.packet(Flow(asked.body.seq, 1, 0.5, 0.0, huge)))
-        response = web.Response(body=header)
-        response.headers["Content-Length"] = str(len(header) + 4 * huge.size)
-        return response
+        flow = Flow(asked.body.seq + 1, asked.body.age, 0.5, 0.0, asked.body.payload)
+        return flow if count % 2 else b"garbage"
 
-    await deceived(nodes, absurd)
+    now, asked = await deceived(nodes, says)
+    assert now["faults"] == {}
+    assert asked["resolve"] >= 10
+
+
+def absurd(packet: Packet) -> web.Response:
+    """A header that promises 64 GiB, and nothing behind it."""
+    header = wire.header(packet)
+    claim = {"Content-Length": str(len(header) + 4 * HUGE.size)}
+    return web.Response(body=header, headers=claim)
+
+
+HUGE = Encoded("float32", 2**34, np.zeros(0, np.uint8))
+
+
+async def test_an_answer_of_absurd_size_is_not_believed(nodes: Nodes) -> None:
+    def says(stranger: Stranger, asked: Packet, _: int) -> web.StreamResponse:
+        assert isinstance(asked.body, Exchange)
+        return absurd(stranger.packet(Flow(asked.body.seq, 1, 0.5, 0.0, HUGE)))
+
+    await deceived(nodes, says)
+
+
+async def test_a_newcomer_does_not_believe_a_model_of_absurd_size(nodes: Nodes) -> None:
+    pulled = 0
+
+    async def lie(request: web.Request) -> web.StreamResponse:
+        nonlocal pulled
+        asked = wire.decode(await request.read())
+        said = replace(asked, sender="f" * 32, address=address, recipient=asked.sender)
+        match asked.body:
+            case Pull():
+                pulled += 1
+                return absurd(replace(said, body=Model(10**6, HUGE)))
+            case Probe():
+                return web.Response(body=wire.header(replace(said, body=Ack(10**6, 10**6))))
+            case _:
+                return web.Response(body=wire.header(replace(said, body=Busy(0.1))))
+
+    async with serving(lie) as address:
+        anna = nodes.start("anna", "--no-mdns", "--peer", address)
+        await anna.until(lambda now: pulled and now["cycles"] > 20)
+        assert anna.last["age"] == anna.last["own_steps"]
+        assert anna.memory_bytes < 256 * MIB

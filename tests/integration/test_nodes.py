@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from p2pfl.core.events import Cycle, MemberChanged, Started, Stopped
+from p2pfl.edge.announcement import Announcement
 from p2pfl.edge.checkpoint import NEWEST, newest
+from p2pfl.edge.mdns import Mdns
 from p2pfl.learning.partition import parse_shard
 from p2pfl.learning.task import build_learner, find_task
 from tests.integration.nodes import (
@@ -409,14 +412,16 @@ async def test_nodes_are_listed_and_asked_from_the_command_line(nodes: Nodes) ->
     assert anna.id[:8] in readable.out
 
 
-async def test_a_node_that_died_does_not_hide_the_others_from_the_command_line(
-    nodes: Nodes,
-) -> None:
-    anna, boris = start(nodes, 2)
-    await nodes.ready()
-    await anna.until(lambda now: belief(now, boris.id) == "alive")
-    await boris.kill()
-    told = await p2pfl("status", "--interface", "lo")
+async def test_one_that_does_not_answer_does_not_hide_the_others(nodes: Nodes) -> None:
+    anna = nodes.start("anna")
+    await anna.ready()
+    ghost = Announcement("d" * 32, "ghost", nodes.run, "9a8b7c6d5e4f3a2b", "1")
+    sightings = Mdns(ghost, lambda: "127.0.0.1:1", interfaces=("lo",)).events()
+    async with aclosing(sightings), asyncio.TaskGroup() as tasks:
+        announcing = tasks.create_task(anext(sightings))  # type: ignore[arg-type]
+        await anna.until(lambda now: "127.0.0.1:1" in now["others"])
+        told = await p2pfl("status", "--interface", "lo")
+        announcing.cancel()
     assert told.code == 0, told
     assert f"anna ({anna.id[:8]})" in told.out
-    assert f"p2pfl: {boris.address} does not answer as a node: " in told.errors
+    assert "p2pfl: 127.0.0.1:1 does not answer as a node: " in told.errors
