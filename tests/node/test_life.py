@@ -6,11 +6,11 @@ import asyncio
 
 import numpy as np
 import pytest
-from tests.node.swarm import Quadratic, Swarm
 
 from p2pfl.core.events import Exchanged, Fault, MemberChanged, Stopped
 from p2pfl.core.mixing import consensus_distance
 from p2pfl.ports import Saved
+from tests.node.swarm import Quadratic, Swarm
 
 NAMES = ["a1", "b2", "c3", "d4", "e5", "f6"]
 
