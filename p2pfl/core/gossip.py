@@ -26,6 +26,7 @@ from p2pfl.config import GossipConfig, LimitsConfig
 from p2pfl.core.compression import Encoded
 from p2pfl.core.ledger import Inbox, Kept, Outbox, Pending
 from p2pfl.core.messages import (
+    AGE_MAX,
     Adopt,
     Adopted,
     Answer,
@@ -166,7 +167,7 @@ class GossipState:
         yield from add_in(x, delta)
         if lineage != self.lineage:
             return
-        self.age += steps
+        self.age = min(self.age + steps, AGE_MAX)
         self.own_steps += steps
         self.cycle_steps = steps
         yield from self.momentum.learn(x, learning_rate, steps, mixed and not came_back)
@@ -191,7 +192,7 @@ class GossipState:
             return
         self.x = fresh
         self.lineage += 1
-        self.age = age
+        self.age = min(age, AGE_MAX)
         self._mixes_at_start = self._mixes_at_end = self.mixes
         self.momentum.reset()
         self._version += 1
@@ -254,7 +255,7 @@ class GossipState:
         meter.lag_cycles = smoothed(meter.lag_cycles, passed)
         if isinstance(answer, Flow) and pending.lineage == self.lineage:
             norm = FlowNorm()
-            self.age = max(self.age, answer.age)
+            self.age = min(max(self.age, answer.age), AGE_MAX)
             self.mixes += 1
             mixed = Mixed("flow", answer.weight, answer.staleness, norm)
             return mixed, self._subtract(self.x, pending, answer, norm)
@@ -290,6 +291,7 @@ class GossipState:
 
     @staticmethod
     def _postpone(pending: Pending, since: float) -> None:
+        since = max(since, pending.started)
         if not pending.unresolved:
             pending.unresolved, pending.unresolved_since = True, since
         pending.attempts += 1
@@ -385,7 +387,7 @@ class GossipState:
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
             return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
         self._shares.answered(weight)
-        self.age = max(self.age, ask.age)
+        self.age = min(max(self.age, ask.age), AGE_MAX)
         self.mixes += 1
         flow = Flow(ask.seq, self.age, weight, tau, ask.payload)
         norm = FlowNorm()

@@ -97,6 +97,18 @@ class Members:
         self.dead: dict[str, None] = {}
         self._live: tuple[str, ...] | None = None
         self._alive: tuple[str, ...] | None = None
+        self._met: tuple[str, ...] | None = None
+
+    def met(self) -> tuple[str, ...]:
+        """Sorted ids of the live that have ever spoken to us, and of this node."""
+        if self._met is None:
+            known = self.known
+            self._met = tuple([n for n in self.live() if n == self.me or known[n].told != UNTOLD])
+        return self._met
+
+    def somebody_new_spoke(self) -> None:
+        """A member that was only heard of has been met."""
+        self._met = None
 
     def live(self) -> tuple[str, ...]:
         """Sorted ids of the alive and the suspect, and of this node."""
@@ -137,7 +149,7 @@ class Members:
     def set_status(self, member: Member, status: Status, now: float) -> None:
         """Change a status, and begin all that is counted from that moment anew."""
         if (member.status is Status.DEAD) != (status is Status.DEAD):
-            self._live = None
+            self._live = self._met = None
         self._alive = None
         member.status, member.since, member.due, member.accusers = status, now, math.inf, ()
         if status is Status.DEAD:

@@ -238,6 +238,13 @@ class Membership:
         """Sorted ids of those nobody suspects, this node included; kept until it changes."""
         return self._members.alive()
 
+    def met(self) -> tuple[str, ...]:
+        """Of `live`, those that ever spoke to us, this node included; kept until it changes.
+
+        Neighbours are chosen among these: whoever is only heard of may be made up.
+        """
+        return self._members.met()
+
     def members(self) -> tuple[Member, ...]:
         """Copies of all beliefs, in the order of the ids."""
         return tuple(replace(self._known[node]) for node in sorted(self._known))
@@ -269,6 +276,8 @@ class Membership:
                 member.slack = HEARSAY_JUMP
         is_new_life = version[0] > member.told[0]
         member.own_steps = own_steps if is_new_life else max(member.own_steps, own_steps)
+        if member.told == UNTOLD:
+            self._members.somebody_new_spoke()
         member.told, member.told_steps, member.heard = version, own_steps, now
         restarted = version[0] > before[0]
         if was is not Status.ALIVE or restarted:

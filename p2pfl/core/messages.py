@@ -27,6 +27,9 @@ from typing import TypeAlias
 
 from p2pfl.core.compression import Encoded
 
+AGE_MAX = 2**53
+"""No lineage gets older: a bound that a liar cannot push an honest node beyond."""
+
 
 class Reason(StrEnum):
     """Why a packet was refused; every value is explained by `p2pfl peers` and `/v1/status`."""

@@ -25,6 +25,7 @@ import numpy as np
 
 from p2pfl.core.compression import CODECS, Bytes, Encoded
 from p2pfl.core.messages import (
+    AGE_MAX,
     Ack,
     Adopt,
     Adopted,
@@ -72,6 +73,12 @@ def _count(name: str, value: Any) -> int:
     if type(value) is not int or not 0 <= value <= _MAX_COUNT:
         raise WireError(f"{name} is {_shown(value)}, expected an integer from 0 to 2^63 - 1")
     return value
+
+
+def _age(name: str, value: Any) -> int:
+    if _count(name, value) > AGE_MAX:
+        raise WireError(f"{name} is {_shown(value)}, expected at most 2^53")
+    return int(value)
 
 
 def _real(name: str, value: Any) -> float:
@@ -158,7 +165,7 @@ _BODIES: dict[str, tuple[type[Any], dict[str, Check]]] = {
         Exchange,
         {
             "seq": _count,
-            "age": _count,
+            "age": _age,
             "own_steps": _count,
             "cycle_steps": _count,
             "residence_s": _real,
@@ -169,14 +176,14 @@ _BODIES: dict[str, tuple[type[Any], dict[str, Check]]] = {
     "resolve": (Resolve, {"seq": _count}),
     "probe": (Probe, {"target": _optional(_NODE_ID)}),
     "pull": (Pull, {"codec": _codec}),
-    "flow": (Flow, {"seq": _count, "age": _count, "weight": _real, "staleness": _real}),
-    "adopt": (Adopt, {"seq": _count, "age": _count}),
+    "flow": (Flow, {"seq": _count, "age": _age, "weight": _real, "staleness": _real}),
+    "adopt": (Adopt, {"seq": _count, "age": _age}),
     "adopted": (Adopted, {"seq": _count}),
     "cancelled": (Cancelled, {"seq": _count}),
     "busy": (Busy, {"retry_after_s": _real}),
     "refused": (Refused, {"reason": _one_of(Reason), "detail": _text(512)}),
-    "ack": (Ack, {"age": _count, "own_steps": _count}),
-    "model": (Model, {"age": _count}),
+    "ack": (Ack, {"age": _age, "own_steps": _count}),
+    "model": (Model, {"age": _age}),
 }
 _NAMES: dict[type[Any], str] = {kind: name for name, (kind, _) in _BODIES.items()}
 _WITH_PAYLOAD = {

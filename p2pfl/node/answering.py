@@ -67,7 +67,7 @@ class Answering:
             return Refused(Reason.RECIPIENT, "another node lives here now")
         other = mismatch(vitals.config.run, vitals.layout.digest, packet.run, packet.layout)
         if other is not None:
-            vitals.keep_out(packet.address, mirrored(other, packet))
+            vitals.keep_out(packet.address, other)
             return other
         earlier = state.refuse(packet.sender, packet.incarnation, packet.floor)
         if earlier is not None:
@@ -153,10 +153,3 @@ class Answering:
     def status(self) -> dict[str, Any]:
         """What people and tools may know of this node."""
         return describe(self._vitals)
-
-
-def mirrored(refusal: Refused, packet: Packet) -> Refused:
-    """The same mismatch as we see it of them, not as they see it of us."""
-    if refusal.reason is Reason.RUN:
-        return Refused(Reason.RUN, f"other run '{packet.run}'")
-    return Refused(Reason.LAYOUT, f"other model (layout {packet.layout})")

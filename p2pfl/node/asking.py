@@ -45,7 +45,7 @@ class Asking:
         self._spawn = spawn
         self._resting: dict[str, float] = {}
         self._resolving: set[int] = set()
-        self._live: tuple[str, ...] = ()
+        self._met: tuple[str, ...] = ()
         self._neighbours: tuple[str, ...] = ()
 
     async def after_cycle(self) -> None:
@@ -63,10 +63,10 @@ class Asking:
 
     def neighbours(self) -> tuple[str, ...]:
         """The members our rule makes us talk to; a suspect stays one, or all would be rewired."""
-        live = self._vitals.members.live()
-        if live is not self._live:
-            self._live = live
-            self._neighbours = self._vitals.rule.neighbours(self._vitals.id, live)
+        met = self._vitals.members.met()
+        if met is not self._met:
+            self._met = met
+            self._neighbours = self._vitals.rule.neighbours(self._vitals.id, met)
         return self._neighbours
 
     def pick(self, count: int) -> list[str]:
@@ -74,7 +74,7 @@ class Asking:
         now = self._vitals.clock()
         self._resting = {peer: until for peer, until in self._resting.items() if until > now}
         asked = {p.peer for p in self._vitals.state.outbox if not p.unresolved}
-        suspects = set(self._vitals.members.live()).difference(self._vitals.members.alive())
+        suspects = set(self._met).difference(self._vitals.members.alive())
         avoided = asked | self._resting.keys() | suspects
         free = [peer for peer in self.neighbours() if peer not in avoided]
         count = min(count, len(free))

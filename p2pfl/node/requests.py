@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from p2pfl.core.compression import INT8_BLOCK, Bytes
-from p2pfl.core.messages import Body, Packet, Probe, Reason, Refused, payload_of
+from p2pfl.core.messages import (
+    Body,
+    Packet,
+    Probe,
+    Reason,
+    Refused,
+    mismatch,
+    payload_of,
+)
 from p2pfl.errors import PeerError, PeerUnreachable, WireError
 from p2pfl.node.vitals import Vitals
 
@@ -95,7 +103,9 @@ class Requests:
         else:
             seconds = vitals.clock() - started
             if isinstance(reply.body, Refused) and reply.body.reason in _NEVER_MIXES:
-                vitals.keep_out(address, reply.body)
+                # said in our words: its refusal speaks of us as the other one
+                ours = vitals.config.run, vitals.layout.digest
+                vitals.keep_out(address, mismatch(*ours, reply.run, reply.layout) or reply.body)
                 return Reached(reply, "refused", seconds)
             if expected is not None and reply.sender != expected:
                 # its address was given to another device, which refused what was not meant for it

@@ -40,7 +40,7 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "measured_ago_s": round(now - measured.at, 3) if measured else None,
         "topology": vitals.config.topology,
         "codec": vitals.config.gossip.codec,
-        "neighbours": list(vitals.rule.neighbours(vitals.id, vitals.members.live())),
+        "neighbours": list(vitals.rule.neighbours(vitals.id, vitals.members.met())),
         "members": [
             {
                 "node": member.node,

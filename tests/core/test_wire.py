@@ -40,6 +40,7 @@ from p2pfl.errors import WireError
 # --- any packet ---------------------------------------------------------------------------------
 
 COUNT = st.integers(0, 2**63 - 1)
+AGE = st.integers(0, 2**53)
 REAL = st.floats(0, allow_nan=False, allow_infinity=False)
 NODE = st.text("0123456789abcdef", min_size=8, max_size=64)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
@@ -54,18 +55,18 @@ def payloads(draw: st.DrawFn) -> Encoded:
 
 
 BODIES: dict[type, st.SearchStrategy[Body]] = {
-    Exchange: st.builds(Exchange, COUNT, COUNT, COUNT, COUNT, REAL, REAL, REAL, payload=payloads()),
+    Exchange: st.builds(Exchange, COUNT, AGE, COUNT, COUNT, REAL, REAL, REAL, payload=payloads()),
     Resolve: st.builds(Resolve, COUNT),
     Probe: st.builds(Probe, st.none() | NODE),
     Pull: st.builds(Pull, CODEC),
-    Flow: st.builds(Flow, COUNT, COUNT, REAL, REAL, payloads()),
-    Adopt: st.builds(Adopt, COUNT, COUNT, payloads()),
+    Flow: st.builds(Flow, COUNT, AGE, REAL, REAL, payloads()),
+    Adopt: st.builds(Adopt, COUNT, AGE, payloads()),
     Adopted: st.builds(Adopted, COUNT),
     Cancelled: st.builds(Cancelled, COUNT),
     Busy: st.builds(Busy, REAL),
     Refused: st.builds(Refused, st.sampled_from(Reason), st.text(max_size=99)),
-    Ack: st.builds(Ack, COUNT, COUNT),
-    Model: st.builds(Model, COUNT, st.none() | payloads()),
+    Ack: st.builds(Ack, AGE, COUNT),
+    Model: st.builds(Model, AGE, st.none() | payloads()),
 }
 RUMOUR = st.builds(
     Rumour,

@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -347,18 +347,29 @@ async def until_all(
             tasks.create_task(node.until(claim, patience_s))
 
 
+async def until_together(
+    nodes: Collection[NodeProcess],
+    claim: Callable[[Sequence[Status]], object],
+    patience_s: float = PATIENCE_S,
+) -> None:
+    """Wait until `claim` is true of what all of them say at about the same time."""
+    until = time.monotonic() + patience_s
+    while True:
+        with suppress(OSError):
+            if claim([await node.status() for node in nodes]):
+                return
+        if time.monotonic() > until:
+            raise AssertionError("\n".join(node.report() for node in nodes))
+        await asyncio.sleep(_LOOK_S)
+
+
 async def until_mean(
     nodes: Collection[NodeProcess], least: float, patience_s: float = PATIENCE_S
 ) -> None:
     """Wait until the mean accuracy of the nodes is at least that."""
-    until = time.monotonic() + patience_s
-    while mean_accuracy(nodes) < least:
-        if time.monotonic() > until:
-            raise AssertionError("\n".join(node.report() for node in nodes))
-        await asyncio.sleep(_LOOK_S)
-        for node in nodes:
-            with suppress(OSError):
-                await node.status()
+    await until_together(
+        nodes, lambda found: sum(map(accuracy, found)) / len(found) >= least, patience_s
+    )
 
 
 def _asked(address: str) -> Status:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from p2pfl.cli import main
 from p2pfl.edge.identity import IDENTITY
 from tests.integration.nodes import PATIENCE_S, PROGRAM, TASK, Nodes, p2pfl
 
@@ -67,23 +67,30 @@ def tree(folder: Path) -> Mapping[str, bytes | None]:
     }
 
 
-def refused(folder: Path, *options: str, state: str = "state") -> str:
-    """What `p2pfl node` says of these options, having checked how it says it."""
-    before = tree(folder)
-    done = subprocess.run(
-        [*PROGRAM, "node", *options, "--state-dir", state],
-        cwd=folder,
-        env={**os.environ, "HOME": str(folder), "XDG_STATE_HOME": str(folder / "home")},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 2, done
-    assert done.stdout == ""
-    (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("p2pfl: ")
-    assert tree(folder) == before
-    return sentence
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Refused:
+    """What `p2pfl node` says of some options, having checked how it says it."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "home"))
+
+    def refused(*options: str, state: str = "state") -> str:
+        before = tree(folder)
+        with pytest.raises(SystemExit) as ended:
+            main(["node", *options, "--state-dir", state])
+        said = capsys.readouterr()
+        assert ended.value.code == 2
+        assert said.out == ""
+        (sentence,) = said.err.splitlines()
+        assert sentence.startswith("p2pfl: ")
+        assert tree(folder) == before
+        return sentence
+
+    return refused
 
 
 @pytest.mark.parametrize(
@@ -117,8 +124,8 @@ def refused(folder: Path, *options: str, state: str = "state") -> str:
         ("--name a\tb", "name is 'a\\tb', expected 1 to 64 printable characters"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(folder: Path, options: str, said: str) -> None:
-    assert said in refused(folder, TASK, *LOOPBACK, *options.split(" "))
+def test_a_wrong_option_is_one_sentence(refused: Refused, options: str, said: str) -> None:
+    assert said in refused(TASK, *LOOPBACK, *options.split(" "))
 
 
 @pytest.mark.parametrize(
@@ -137,39 +144,39 @@ def test_a_wrong_option_is_one_sentence(folder: Path, options: str, said: str) -
         ("not-a-model.py", "model() gives list of 3, expected a torch.nn.Module or a numpy model"),
     ],
 )
-def test_a_task_that_cannot_be_used_is_one_sentence(folder: Path, task: str, said: str) -> None:
-    assert said in refused(folder, task, *LOOPBACK)
+def test_a_task_that_cannot_be_used_is_one_sentence(refused: Refused, task: str, said: str) -> None:
+    assert said in refused(task, *LOOPBACK)
 
 
-def test_without_a_task_the_sentence_names_one(folder: Path) -> None:
-    assert "no TASK given; try `p2pfl node digits`" in refused(folder)
+def test_without_a_task_the_sentence_names_one(refused: Refused) -> None:
+    assert "no TASK given; try `p2pfl node digits`" in refused()
 
 
-def test_a_port_in_use_is_one_sentence(folder: Path) -> None:
+def test_a_port_in_use_is_one_sentence(refused: Refused) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        said = refused(folder, TASK, *LOOPBACK, "--port", str(port))
+        said = refused(TASK, *LOOPBACK, "--port", str(port))
     assert f"port {port} is in use; give another --port, or 0 for any free one" in said
 
 
 @pytest.mark.parametrize("state", ["a-file", "a-file/below"])
-def test_a_state_directory_that_is_a_file_is_one_sentence(folder: Path, state: str) -> None:
-    said = refused(folder, TASK, *LOOPBACK, state=state)
+def test_a_state_directory_that_is_a_file_is_one_sentence(refused: Refused, state: str) -> None:
+    said = refused(TASK, *LOOPBACK, state=state)
     assert f"state directory {state} cannot be used: it, or a directory above it, is a file" in said
 
 
-def test_a_state_directory_of_another_model_or_run_is_left_alone(folder: Path) -> None:
+def test_a_state_directory_of_another_model_or_run_is_left_alone(
+    folder: Path, refused: Refused
+) -> None:
     mine = [*PROGRAM, "node", TASK, "--no-mdns", *LOOPBACK, "--state-dir", "state"]
     subprocess.run([*mine, "--cycles", "1", "--quiet"], cwd=folder, check=True, timeout=PATIENCE_S)
-    said = refused(folder, "breast-cancer", *LOOPBACK)
+    said = refused("breast-cancer", *LOOPBACK)
     assert "state directory state belongs to run 'default', model " in said
     assert "give this node another --state-dir, or delete that one" in said
-    assert "but this node is of run 'other'" in refused(folder, TASK, *LOOPBACK, "--run", "other")
+    assert "but this node is of run 'other'" in refused(TASK, *LOOPBACK, "--run", "other")
 
 
-async def test_a_state_directory_of_a_running_node_is_left_alone(
-    nodes: Nodes, folder: Path
-) -> None:
+async def test_a_state_directory_of_a_running_node_is_left_alone(nodes: Nodes) -> None:
     anna = nodes.start("anna", "--no-mdns")
     before = (await anna.ready())["incarnation"]
     done = await p2pfl(
@@ -186,10 +193,18 @@ async def test_a_state_directory_of_a_running_node_is_left_alone(
     await anna.until(lambda now: now["cycles"] > cycles)
 
 
-def test_torch_is_named_where_it_is_missing(folder: Path) -> None:
+async def test_a_process_ends_with_the_sentence_and_exit_code_two(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    done = await p2pfl("node", "digit", *LOOPBACK, "--state-dir", str(state))
+    assert (done.code, done.out) == (2, "")
+    assert done.errors.startswith("p2pfl: no task 'digit': did you mean 'digits'?")
+    assert not state.exists()
+
+
+def test_torch_is_named_where_it_is_missing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"{WITHOUT_TORCH}; main(['node', 'digits', '--no-mdns'])"],
-        cwd=folder,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

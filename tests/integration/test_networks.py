@@ -14,12 +14,13 @@ from tests.integration.nodes import (
     TASK,
     NodeProcess,
     Nodes,
+    Status,
     accuracy,
     alive,
     belief,
     mixed,
     until_all,
-    until_mean,
+    until_together,
 )
 
 NEAR = 0.03
@@ -52,14 +53,12 @@ async def until_one(swarm: list[NodeProcess], patience_s: float = HEALING_S) -> 
     ids = {node.id for node in swarm}
     for node in swarm:
         await node.until(lambda now, node=node: alive(now) == ids - {node.id}, patience_s)
-    await until_mean(swarm, 0.93, patience_s)
+    await until_together(swarm, are_equally_good, patience_s)
 
-    def is_near(_: object) -> bool:
-        found = [accuracy(node.last) for node in swarm]
-        return max(found) - min(found) <= NEAR
 
-    for node in swarm:
-        await node.until(is_near, patience_s)
+def are_equally_good(found: Sequence[Status]) -> bool:
+    good = [accuracy(now) for now in found]
+    return sum(good) / len(good) >= 0.93 and max(good) - min(good) <= NEAR
 
 
 @pytest.mark.slow

@@ -180,7 +180,6 @@ async def test_other_models_and_other_runs_are_left_out_and_named(nodes: Nodes) 
     assert belief(now, boris.id) == "alive"
 
 
-@pytest.mark.xfail(strict=True, reason="node/asking.py keeps the refusal in the peer's own words")
 async def test_who_is_refused_names_the_other_model_and_not_its_own(nodes: Nodes) -> None:
     anna = nodes.start("anna", "--no-mdns")
     now = await anna.ready()
