@@ -346,6 +346,9 @@ async def test_ten_thousand_made_up_members_do_not_stop_the_mixing(nodes: Nodes)
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True, reason="who spoke to us is a neighbour before its address ever answered"
+)
 async def test_a_thousand_made_up_members_that_speak_do_not_stop_the_mixing(nodes: Nodes) -> None:
     async with besieged(nodes) as (stranger, boris):
         quiet = await rate(boris)
