@@ -150,7 +150,9 @@ class LimitsConfig(_Frozen):
 class StopConfig(_Frozen):
     """When a node ends by itself; nothing set means never."""
 
-    cycles: Count | None = Field(None, description="stop after so many training cycles")
+    cycles: Count | None = Field(
+        None, description="stop after so many training cycles, counted from this start"
+    )
     minutes: Positive | None = Field(None, description="stop after so many minutes")
     target_accuracy: float | None = Field(
         None, gt=0, le=1, description="stop once the test accuracy reaches this"
@@ -165,7 +167,9 @@ class NodeConfig(_Frozen):
     )
     name: str = Field("node", min_length=1, max_length=64, description="a label, never an identity")
     topology: str = Field(
-        "random-3", description="neighbour rule over the live members, as in `ring` or `random-3`"
+        "random-2",
+        description="neighbour rule over the members: full, ring, random-S, exponential, torus, "
+        "star, random-regular-K, small-world-K, or edges:a--b,b--c by id or name",
     )
     checkpoint_every_s: Positive = Field(
         10.0, description="pause between checkpoints; a crash loses at most this"
@@ -201,7 +205,11 @@ class DeviceConfig(NodeConfig):
     shard: str | None = Field(
         None, description="I/N: train on the I-th of N parts of the data, as in 1/3"
     )
-    partition: str = Field("iid", description="how those parts are drawn, as in dirichlet:0.1")
+    partition: str = Field(
+        "iid",
+        description="how those parts are drawn: iid, dirichlet:ALPHA, classes:K or quantity:ALPHA; "
+        "with :min=N samples at least",
+    )
     data_seed: int = Field(0, ge=0, description="seed of that draw, equal on all nodes")
     seed: int | None = Field(None, ge=0, description="seed of batches and choices; None: chance")
     threads: Count = Field(1, description="processor threads that training may use")

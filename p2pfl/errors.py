@@ -9,7 +9,6 @@
     └── PeerError              the peer's: recorded against the peer, never stops the node
         ├── PeerUnreachable    it could not be connected to: the request never left
         ├── PeerTimeout        it did not answer in time: the request may have taken effect
-        ├── PeerRefused        it answered with a refusal and its reason
         └── WireError          it sent bytes that are not a message
 
 Rule of the file: messages give the value and the bound, as in `vector has 7 values, expected 10`.
@@ -52,18 +51,6 @@ class PeerUnreachable(PeerError):  # noqa: N818 (reads as a statement about the 
 
 class PeerTimeout(PeerError):  # noqa: N818
     """The peer did not answer in time; the request may or may not have taken effect."""
-
-
-class PeerRefused(PeerError):  # noqa: N818
-    """The peer refused, and said why.
-
-    Attributes:
-        reason: one of `p2pfl.core.messages.Reason`, as a string.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
 
 
 class WireError(PeerError):

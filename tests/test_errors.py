@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 
-import pytest
-
 from p2pfl import errors
 from p2pfl.errors import (
     ConfigError,
@@ -14,7 +12,6 @@ from p2pfl.errors import (
     NetworkError,
     P2pflError,
     PeerError,
-    PeerRefused,
     PeerTimeout,
     PeerUnreachable,
     StateError,
@@ -49,15 +46,6 @@ def test_catching_the_root_catches_everything():
 
 def test_a_peers_fault_is_never_taken_for_ours():
     ours = {ConfigError, TaskError, StateError, LearnerError, NetworkError}
-    theirs = {PeerError, PeerUnreachable, PeerTimeout, PeerRefused, WireError}
+    theirs = {PeerError, PeerUnreachable, PeerTimeout, WireError}
     assert ours | theirs | {P2pflError} == set(DEFINED.values())
     assert all(issubclass(kind, PeerError) == (kind in theirs) for kind in ours | theirs)
-
-
-@pytest.mark.parametrize(
-    ("refused", "text"),
-    [(PeerRefused("layout", "other model"), "layout: other model"), (PeerRefused("rate"), "rate")],
-)
-def test_a_refusal_carries_its_reason_and_says_it(refused, text):
-    assert str(refused) == text
-    assert refused.reason == text.split(":")[0]

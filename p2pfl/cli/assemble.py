@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,22 +27,38 @@ from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Mdns
 from p2pfl.edge.static import StaticPeers, merge
 from p2pfl.edge.worker import Worker
+from p2pfl.errors import ConfigError
 from p2pfl.learning.partition import parse_partition, parse_shard
 from p2pfl.learning.task import build_learner, find_task
 from p2pfl.node import Node
-from p2pfl.ports import Discovery
+from p2pfl.ports import Discovery, Learner
 
 _NOBODY = "0" * 32
 """An id to check an announcement with, before the state directory says who we are."""
 
 
-@asynccontextmanager
-async def assembled(config: DeviceConfig) -> AsyncIterator[Node]:
-    """A node that is ready to run; all that belongs to it is closed on leaving.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was checked and loaded before anything is written or opened.
+
+    Attributes:
+        seed: of this node's choices.
+        announcement: as it will be, but for the node's id.
+    """
+
+    config: DeviceConfig
+    learner: Learner
+    static: StaticPeers
+    seed: int
+    announcement: Announcement
+
+
+def prepared(config: DeviceConfig) -> Prepared:
+    """Load the task and its data; takes as long as these take, and Ctrl-C ends it at once.
 
     Raises:
-        ConfigError: the task, its data, the state directory or an option cannot be used.
-        NetworkError: the port is taken, or there is no usable interface.
+        ConfigError: the task, its data or an option cannot be used.
+        NetworkError: there is no usable interface.
     """
     rule(config.topology)
     static = StaticPeers(config.peers)
@@ -51,6 +67,10 @@ async def assembled(config: DeviceConfig) -> AsyncIterator[Node]:
         if not any(interface.verdict.may_change for interface in found):
             usable(found)
     partition, shard = parse_partition(config.partition), None
+    if config.shard is None and "partition" in config.model_fields_set:
+        raise ConfigError(
+            f"partition {config.partition} does nothing without a shard; add --shard I/N, as in 1/3"
+        )
     if config.shard is not None:
         shard = parse_shard(config.shard, partition, config.data_seed)
     seed = secrets.randbits(63) if config.seed is None else config.seed
@@ -60,7 +80,26 @@ async def assembled(config: DeviceConfig) -> AsyncIterator[Node]:
     announcement = Announcement(
         _NOBODY, config.name, config.run, learner.layout.digest, str(wire.VERSION)
     )
-    path = Path(config.state_dir) if config.state_dir else default_path(config.run, config.name)
+    return Prepared(config, learner, static, seed, announcement)
+
+
+def state_path(config: DeviceConfig) -> Path:
+    """The state directory of a node."""
+    if config.state_dir:
+        return Path(config.state_dir)
+    return default_path(config.run, config.name)
+
+
+@asynccontextmanager
+async def assembled(ready: Prepared) -> AsyncIterator[Node]:
+    """A node that is ready to run; all that belongs to it is closed on leaving.
+
+    Raises:
+        StateError: the state directory cannot be used.
+        NetworkError: the port is taken.
+    """
+    config, learner, seed = ready.config, ready.learner, ready.seed
+    path = state_path(config)
     async with AsyncExitStack() as closing:
         transport = HttpTransport(config.bind, config.port, config.limits)
         closing.callback(transport.close)
@@ -71,9 +110,9 @@ async def assembled(config: DeviceConfig) -> AsyncIterator[Node]:
         saved = checkpoints.load()
         journal = SqliteJournal(state.journal)
         closing.callback(journal.close)
-        sources: list[Discovery] = [static]
+        sources: list[Discovery] = [ready.static]
         if config.mdns:
-            ours = replace(announcement, node=state.node)
+            ours = replace(ready.announcement, node=state.node)
             sources.append(Mdns(ours, lambda: transport.address, interfaces=config.interfaces))
         worker = Worker()
         closing.callback(worker.close)

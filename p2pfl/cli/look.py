@@ -28,6 +28,7 @@ _INTERFACE = click.option(
 _RUN = click.option("--run", metavar="NAME", help="Say whether they fit this run.")
 _TASK = click.option("--task", metavar="TASK", help="Say whether they fit this task's model.")
 _STATUS_TIMEOUT_S = 5.0
+_SHOWN = 5
 
 
 def _layout(task: str | None, run: str | None) -> str | None:
@@ -110,7 +111,10 @@ async def _statuses(
 
 
 def _address(url: str) -> str:
-    address = url.removeprefix("http://").partition("/")[0]
+    scheme, colons, rest = url.partition("://")
+    if colons and scheme != "http":
+        raise ConfigError(f"'{url}': nodes speak http, not {scheme}; try http://{rest}")
+    address = (rest if colons else url).partition("/")[0]
     if not address.rpartition(":")[2].isdigit():
         raise ConfigError(f"'{url}' has no port; expected http://HOST:PORT as `p2pfl node` prints")
     return address
@@ -130,6 +134,9 @@ async def _status(session: aiohttp.ClientSession, address: str) -> dict[str, Any
     try:
         async with session.get(f"http://{address}/v1/status") as response:
             found = await response.json()
+    except aiohttp.ClientConnectorError as error:
+        reason = f"cannot connect ({error.os_error.strerror}); is a node running there?"
+        raise NetworkError(f"{address}: {reason}") from None
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         return NetworkError(f"{address} does not answer as a node: {reason}")
@@ -181,7 +188,7 @@ def _readable(found: Mapping[str, Any]) -> str:
     text = [f"{key:<10} {value}" for key, value in lines.items()]
     members = [
         {
-            "member": member["node"][:8],
+            "member": f"{member.get('name') or '?'} ({member['node'][:8]})",
             "address": (member["addresses"] or ["?"])[0],
             "status": member["status"],
             "own steps": f"{member['own_steps']:,}",
@@ -192,8 +199,10 @@ def _readable(found: Mapping[str, Any]) -> str:
     ]
     if members:
         text += ["", _table(members)]
-    for address, why in found["others"].items():
-        text.append(f"left out   {address}: {why}")
+    others = list(found["others"].items())
+    text += [f"left out   {address}: {why}" for address, why in others[-_SHOWN:]]
+    if len(others) > _SHOWN:
+        text.append(f"left out   and {len(others) - _SHOWN} more; --json lists all")
     for peer, reasons in found["refusals"].items():
         text.append(f"faults of  {peer[:40]}: {_counts(reasons)}")
     if found["faults"]:

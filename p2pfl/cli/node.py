@@ -18,11 +18,12 @@ from p2pfl.config import DeviceConfig, from_mapping
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from p2pfl.cli.assemble import Prepared
     from p2pfl.node import Node
 
 _NESTED = {"cycles": "stop", "minutes": "stop", "target_accuracy": "stop", "codec": "gossip"}
 _REPORT_S = 5.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _doc(name: str, model: Any = DeviceConfig) -> str:
@@ -79,8 +80,15 @@ def node(config_file: str | None, settings: tuple[str, ...], quiet: bool, **opti
     --run on this network by itself, trains on its own data, and mixes models with them. Ctrl-C
     stops it cleanly; started again, it goes on where it was.
     """
+    from p2pfl.cli.assemble import prepared
+
     config = configured(config_file, settings, options)
-    reason = asyncio.run(_live(config, quiet=quiet))
+    try:
+        ready = prepared(config)
+    except KeyboardInterrupt:
+        click.echo("stopped while the task was being loaded; nothing was written", err=True)
+        sys.exit(130)
+    reason = asyncio.run(_live(ready, quiet=quiet))
     if not quiet:
         _say(f"stopped: {reason}")
     with suppress(OSError):
@@ -101,11 +109,12 @@ def configured(
     values: dict[str, Any] = {"name": socket.gethostname()[:64] or "node"}
     where = "options"
     if config_file is not None:
-        where = config_file
+        where = f"{config_file} and options"
         try:
             values |= tomllib.loads(Path(config_file).read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigError(f"--config {config_file}: {error.strerror}") from None
+            fix = "give the path of a TOML file"
+            raise ConfigError(f"--config {config_file}: {error.strerror}; {fix}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"--config {config_file} is not TOML: {error}") from None
     for setting in settings:
@@ -128,7 +137,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     for table in tables:
         inner = values.setdefault(table, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {key}: '{table}' is not a table")
+            raise ConfigError(f"'{table}' must be a table ([{table}] in TOML) to hold '{last}'")
         values = inner
     values[last] = value
 
@@ -140,7 +149,7 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-async def _live(config: DeviceConfig, *, quiet: bool) -> str:
+async def _live(ready: Prepared, *, quiet: bool) -> str:
     from p2pfl.cli.assemble import assembled, journalled
 
     task = asyncio.current_task()
@@ -148,16 +157,16 @@ async def _live(config: DeviceConfig, *, quiet: bool) -> str:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        """The first signal ends it in order; later ones must not disturb that."""
+        """The first signal ends it in order; a later one ends it now."""
         for number in _SIGNALS:
-            loop.add_signal_handler(number, lambda: None)
+            loop.add_signal_handler(number, os._exit, 130)
         task.cancel()
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, end)
     with suppress(asyncio.CancelledError):
-        async with assembled(config) as being, asyncio.TaskGroup() as tasks:
-            telling = None if quiet else tasks.create_task(_tell(being), name="tell")
+        async with assembled(ready) as being, asyncio.TaskGroup() as tasks:
+            telling = None if quiet else tasks.create_task(_tell(being, ready.config), name="tell")
             try:
                 return await journalled(being)
             finally:
@@ -166,13 +175,16 @@ async def _live(config: DeviceConfig, *, quiet: bool) -> str:
     return "by a signal"
 
 
-async def _tell(being: Node) -> None:
+async def _tell(being: Node, config: DeviceConfig) -> None:
     """Say who we are, then one line now and then."""
+    from p2pfl.cli.assemble import state_path
+
     vitals = being.vitals
     again = f", continuing at age {vitals.state.age}" if vitals.state.age else ""
     _say(
         f"node {vitals.id[:8]} '{vitals.config.name}' of run '{vitals.config.run}': "
         f"{vitals.layout.size:,} weights{again}\n"
+        f"state:  {state_path(config)}\n"
         f"status: http://{_readable(vitals.transport.address)}/v1/status   (Ctrl-C stops)"
     )
     while True:

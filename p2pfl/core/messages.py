@@ -39,7 +39,6 @@ class Reason(StrEnum):
     LAYOUT = "layout"
     MALFORMED = "malformed"
     SHAPE = "shape"
-    NON_FINITE = "non-finite"
     INCARNATION = "incarnation"
     STALE_SEQ = "stale-seq"
     RATE = "rate"

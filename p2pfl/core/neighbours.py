@@ -1,7 +1,7 @@
 """Neighbour rules: who talks to whom, as a pure function of the members that are alive.
 
     full              everybody
-    random-S          everybody too, but only S of them are drawn per cycle (Epidemic Learning)
+    random-S          everybody too, but only S are asked per cycle, if so many may be (Epidemic Learning)
     ring              the next and the previous of the sorted ids
     torus-C           a grid of C columns over the sorted ids, closed in both directions
     exponential       1, 2, 4, ... places away in both directions
@@ -88,7 +88,7 @@ class Rule:
 
     @property
     def draws(self) -> int | None:
-        """How many neighbours are drawn as candidates per cycle; None for all of them."""
+        """How many neighbours are asked per cycle at most; None leaves that to others."""
         return self.parameter if self.name == "random" else None
 
     def neighbours(
@@ -122,7 +122,7 @@ class Rule:
 
 
 def rule(text: str) -> Rule:
-    """The rule that `text` names, as in `ring`, `random-3` or `edges:a--b,b--c`.
+    """The rule that `text` names, as in `ring`, `random-2` or `edges:a--b,b--c`.
 
     Raises:
         ConfigError: no such rule (with the nearest known one and the list), or a parameter that is

@@ -35,6 +35,8 @@ def write_template(path: str | Path, kind: str = "torch", overwrite: bool = Fals
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise TaskError(f"{path} exists already; choose another name, or overwrite it") from None
+        raise TaskError(
+            f"{path} exists already; choose another name, or give --overwrite"
+        ) from None
     except OSError as error:
         raise TaskError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -51,10 +51,12 @@ class Asking:
     async def after_cycle(self) -> None:
         """One exchange after the other, so that we can answer others meanwhile.
 
-        Who is busy costs a try. A chain that waits for a slow or dead peer does not hold up the
-        next cycle's.
+        Who is busy costs a try; with `random-S` at most S neighbours are drawn for exchanges. A
+        chain that waits for a slow or dead peer does not hold up the next cycle's.
         """
         wanted = self._vitals.config.gossip.exchanges_per_cycle
+        if self._vitals.rule.draws is not None:
+            wanted = min(wanted, self._vitals.rule.draws)
         for _ in range(2 * wanted):
             if wanted == 0 or not self._vitals.state.can_ask():
                 return
@@ -63,10 +65,10 @@ class Asking:
 
     def neighbours(self) -> tuple[str, ...]:
         """The members our rule makes us talk to; a suspect stays one, or all would be rewired."""
-        met = self._vitals.members.met()
+        vitals, met = self._vitals, self._vitals.members.met()
         if met is not self._met:
             self._met = met
-            self._neighbours = self._vitals.rule.neighbours(self._vitals.id, met)
+            self._neighbours = vitals.rule.neighbours(vitals.id, met, vitals.names)
         return self._neighbours
 
     def pick(self, count: int) -> list[str]:

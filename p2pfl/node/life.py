@@ -18,7 +18,7 @@ from p2pfl.config import NodeConfig
 from p2pfl.core import events
 from p2pfl.core.gossip import GossipState
 from p2pfl.core.membership import Membership
-from p2pfl.core.messages import mismatch
+from p2pfl.core.messages import AGE_MAX, mismatch
 from p2pfl.core.momentum import QuasiGlobalMomentum
 from p2pfl.core.neighbours import rule
 from p2pfl.core.tally import Tally
@@ -78,7 +78,7 @@ class Node:
             config.limits,
             momentum,
             rng,
-            age=saved.age,
+            age=min(saved.age, AGE_MAX),
             own_steps=saved.own_steps,
         )
         members = Membership(
@@ -100,6 +100,7 @@ class Node:
             started_at=clock(),
             last_cycle_at=clock(),
             cycles=saved.cycles,
+            names={node_id: config.name},
         )
         self._tasks: asyncio.TaskGroup | None = None
         requests = Requests(self.vitals)
@@ -169,6 +170,12 @@ class Node:
                     continue
                 if not sighting.addresses or sighting.node == vitals.id:
                     continue
+                if (
+                    sighting.node
+                    and sighting.name
+                    and len(vitals.names) < vitals.config.limits.peers
+                ):
+                    vitals.names[sighting.node] = sighting.name
                 other = mismatch(
                     vitals.config.run, vitals.layout.digest, sighting.run, sighting.layout
                 )

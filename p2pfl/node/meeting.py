@@ -85,9 +85,10 @@ class Meeting:
         packet = self._vitals.packet(Probe(), to=node)
         reached = await self._requests.send(address, packet, _HELLO_S)
         if reached.packet is None:
-            self._vitals.keep_out(
-                address, Refused(Reason.UNREACHABLE, f"seen, but {reached.outcome}")
-            )
+            how = "seen, but" if node else "given as a peer, but"
+            if node is None and address not in self._vitals.others:
+                log.warning("peer %s does not answer (%s); still trying", address, reached.outcome)
+            self._vitals.keep_out(address, Refused(Reason.UNREACHABLE, f"{how} {reached.outcome}"))
             return False
         if isinstance(reached.body, Ack):
             self._vitals.others.pop(address, None)

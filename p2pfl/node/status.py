@@ -40,10 +40,11 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "measured_ago_s": round(now - measured.at, 3) if measured else None,
         "topology": vitals.config.topology,
         "codec": vitals.config.gossip.codec,
-        "neighbours": list(vitals.rule.neighbours(vitals.id, vitals.members.met())),
+        "neighbours": list(vitals.rule.neighbours(vitals.id, vitals.members.met(), vitals.names)),
         "members": [
             {
                 "node": member.node,
+                "name": vitals.names.get(member.node),
                 "addresses": list(member.addresses),
                 "status": member.status.value,
                 "incarnation": member.incarnation,

@@ -61,6 +61,7 @@ class Training:
         self._good: Snapshot | None = None
         self._failures = 0
         self.pace = Pace(vitals.config.train)
+        self._cycles_before = vitals.cycles
 
     async def cycles(self) -> None:
         """Train for ever.
@@ -74,13 +75,14 @@ class Training:
             started = vitals.clock()
             if await self._cycle():
                 self._after_cycle()
-            over = stop.cycles is not None and vitals.cycles >= stop.cycles
+            done = vitals.cycles - self._cycles_before
+            over = stop.cycles is not None and done >= stop.cycles
             due = vitals.clock() - evaluated >= vitals.config.train.evaluate_every_s
             if over or due or vitals.measured is None:
                 await self._evaluate()
                 evaluated = vitals.clock()
             if over:
-                raise Finished(f"{vitals.cycles} cycles are done")
+                raise Finished(f"{done} cycles are done")
             await asyncio.sleep(self.pace.pause(vitals.clock() - started))
 
     async def _cycle(self) -> bool:

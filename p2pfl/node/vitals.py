@@ -18,7 +18,7 @@ from p2pfl.config import NodeConfig
 from p2pfl.core import events
 from p2pfl.core.gossip import GossipState, Mixed
 from p2pfl.core.membership import Membership
-from p2pfl.core.messages import Body, Packet, Refused, payload_of
+from p2pfl.core.messages import Body, Packet, Reason, Refused, payload_of
 from p2pfl.core.neighbours import Rule
 from p2pfl.core.tally import Tally
 from p2pfl.core.weights import Layout
@@ -45,6 +45,7 @@ class Vitals:
     Attributes:
         cycles, loss, measured: progress of training.
         others: addresses that were seen but do not mix with us, and why.
+        names: labels of nodes, by id, as discovery tells them.
         leaving: the farewell has begun; no new exchange is answered.
     """
 
@@ -66,6 +67,7 @@ class Vitals:
     loss: float | None = None
     measured: events.Measured | None = None
     others: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     leaving: bool = False
 
     def packet(self, body: Body, to: str | None) -> Packet:
@@ -117,7 +119,9 @@ class Vitals:
         if known is None and len(self.others) >= self.config.limits.peers:
             del self.others[next(iter(self.others))]
         self.others[address] = text
-        log.info("%s does not mix with us: %s", address, text)
+        # another run is its own business; our run with another model is somebody's mistake
+        level = logging.WARNING if why.reason is Reason.LAYOUT else logging.INFO
+        log.log(level, "%s does not mix with us: %s", address, text)
         self.journal.record(events.Fault(self.clock(), "kept-out", text, address))
 
     def fault(self, kind: str, detail: str) -> None:

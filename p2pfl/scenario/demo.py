@@ -190,7 +190,7 @@ class Demo:
                 continue
             del self._awaited[name]
             if what is What.BACK:
-                text = f"{name} is back, continuing its checkpoint at age {seen.age:,}"
+                text = f"{name} is back from its checkpoint, now at age {seen.age:,}"
             else:
                 text = f"{name} is in, at age {seen.age:,} after {seen.own_steps:,} own steps"
             self._happen(name, what, text)
