@@ -135,8 +135,8 @@ async def _status(session: aiohttp.ClientSession, address: str) -> dict[str, Any
         async with session.get(f"http://{address}/v1/status") as response:
             found = await response.json()
     except aiohttp.ClientConnectorError as error:
-        reason = f"cannot connect ({error.os_error.strerror}); is a node running there?"
-        raise NetworkError(f"{address}: {reason}") from None
+        reason = str(error.os_error.strerror or error.os_error).partition(" (")[0].lower()
+        return NetworkError(f"{address} does not answer as a node: {reason}; is one running there?")
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         return NetworkError(f"{address} does not answer as a node: {reason}")

@@ -1,7 +1,7 @@
 """Neighbour rules: who talks to whom, as a pure function of the members that are alive.
 
     full              everybody
-    random-S          everybody too, but only S are asked per cycle, if so many may be (Epidemic Learning)
+    random-S          everybody too, but at most S are asked per cycle (Epidemic Learning)
     ring              the next and the previous of the sorted ids
     torus-C           a grid of C columns over the sorted ids, closed in both directions
     exponential       1, 2, 4, ... places away in both directions

@@ -96,10 +96,13 @@ def refused(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--config unknown.toml", "unknown.toml: unknown key 'rnu', did you mean 'run'?"),
+        (
+            "--config unknown.toml",
+            "unknown.toml and options: unknown key 'rnu', did you mean 'run'?",
+        ),
         ("--config deep.toml", "unknown key 'gossip.out_standing', did you mean 'outstanding'?"),
-        ("--config type.toml", "type.toml: 'port' is 'many': "),
-        ("--config deep-type.toml", "deep-type.toml: 'train.steps_max' is 'many': "),
+        ("--config type.toml", "type.toml and options: 'port' is 'many': "),
+        ("--config deep-type.toml", "deep-type.toml and options: 'train.steps_max' is 'many': "),
         ("--config bounds.toml", "weight x outstanding is 1.8, must be <= 1"),
         ("--config gone.toml", "--config gone.toml: No such file or directory"),
         ("--config .", "--config .: Is a directory"),
@@ -107,7 +110,7 @@ def refused(
         ("--set nothing", "--set nothing: expected KEY=VALUE, as in gossip.codec=int8"),
         ("--set =3", "--set =3: expected KEY=VALUE"),
         ("--set gosip.codec=int8", "unknown key 'gosip', did you mean 'gossip'?"),
-        ("--set name.first=anna", "--set name.first: 'name' is not a table"),
+        ("--set name.first=anna", "'name' must be a table ([name] in TOML) to hold 'first'"),
         ("--set gossip.codec=int9", "'gossip.codec' is 'int9': "),
         ("--port 65536", "'port' is 65536: "),
         ("--minutes 0", "'stop.minutes' is 0.0: Input should be greater than 0"),
@@ -117,6 +120,10 @@ def refused(
         ("--peer fd00::5:4000", "write an IPv6 address in brackets"),
         ("--shard 6/5", "shard is 6/5, must be 1/5 .. 5/5"),
         ("--shard one", "shard 'one' is not of the form 3/20"),
+        (
+            "--partition dirichlet:0.1",
+            "partition dirichlet:0.1 does nothing without a shard; add --shard",
+        ),
         ("--partition dirichelt", "unknown partition 'dirichelt'; did you mean 'dirichlet'?"),
         ("--shard 1/9999", "9999"),
         ("--interface nowhere0", "unknown interface 'nowhere0', known: lo (127.0.0.1"),

@@ -309,6 +309,7 @@ async def test_nobody_has_to_read_what_a_node_prints(nodes: Nodes) -> None:
         anna.start(out=out)
         out.close()
         assert lines.readline().startswith("node ")
+        assert lines.readline().startswith("state: ")
         anna.address = lines.readline().split("/")[2]
     # it prints a line every five seconds
     await anna.until(lambda now: now["uptime_s"] > 6)
@@ -424,3 +425,29 @@ async def test_one_that_does_not_answer_does_not_hide_the_others(nodes: Nodes) -
     assert told.code == 0, told
     assert f"anna ({anna.id[:8]})" in told.out
     assert "p2pfl: 127.0.0.1:1 does not answer as a node: " in told.errors
+
+
+async def test_ctrl_c_while_the_task_is_being_loaded_ends_it_at_once(tmp_path: Path) -> None:
+    task = tmp_path / "slow.py"
+    task.write_text(
+        "import threading\n"
+        "def model(): ...\n"
+        "def train_data():\n"
+        "    print('loading', flush=True)\n"
+        "    threading.Event().wait()\n"
+        "def test_data(): ...\n"
+    )
+    state = tmp_path / "state"
+    command = [sys.executable, "-m", "p2pfl", "node", str(task), "--no-mdns", "--state-dir", state]
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert await process.stdout.readline() == b"loading\n"
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        assert await process.wait() == 130
+    assert b"nothing was written" in await process.stderr.read()
+    await process.stdout.read()
+    assert not state.exists()

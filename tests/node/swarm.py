@@ -119,7 +119,7 @@ class Swarm:
             await asyncio.sleep(step_s)
             return result
 
-        sighting = Sighting((address,), node_id, settings.run, learner.layout.digest)
+        sighting = Sighting((address,), node_id, settings.run, learner.layout.digest, name=name)
         node = self.nodes[name] = Node(
             node_id=node_id,
             incarnation=incarnation,

@@ -301,3 +301,47 @@ def test_a_second_node_with_our_own_address_as_a_peer_is_not_met_for_ever() -> N
         assert node.vitals.members.alive() == ("000000a1",)
 
     swarm.play(script)
+
+
+def test_cycles_to_stop_after_are_counted_from_this_start() -> None:
+    swarm, b = Swarm(), targets(1)
+
+    async def script() -> None:
+        saved = Saved(b[0].copy(), None, None, 900, 900, 300)
+        node = swarm.start("a1", Quadratic(b[0]), saved=saved, stop={"cycles": 4})
+        await asyncio.sleep(5)
+        assert swarm.ended == {"a1": "4 cycles are done"}
+        assert node.vitals.cycles == 304
+
+    swarm.play(script)
+
+
+def test_an_edge_list_by_name_makes_neighbours_of_those_it_names_only() -> None:
+    swarm, b = Swarm(), targets(3)
+
+    async def script() -> None:
+        for name in ("a1", "b2", "c3"):
+            swarm.start(name, Quadratic(b[0]), topology="edges:a1--b2,b2--c3")
+        await asyncio.sleep(3)
+        assert swarm.nodes["a1"].asking.neighbours() == ("000000b2",)
+        assert swarm.nodes["b2"].asking.neighbours() == ("000000a1", "000000c3")
+        assert swarm.nodes["a1"].vitals.tally.asked["flow"] > 10
+
+    swarm.play(script)
+
+
+def test_random_1_asks_one_neighbour_a_cycle_and_random_2_two() -> None:
+    asked = []
+    for rule in ("random-1", "random-2"):
+        swarm, b = Swarm(), targets(4)
+
+        async def script(swarm: Swarm = swarm, b: np.ndarray = b, rule: str = rule) -> None:
+            for name in NAMES[:4]:
+                swarm.start(name, Quadratic(b[0]), topology=rule)
+            await asyncio.sleep(10)
+            vitals = swarm.nodes["a1"].vitals
+            asked.append(vitals.tally.asked["flow"] / vitals.cycles)
+
+        swarm.play(script)
+    assert asked[0] <= 1.0
+    assert 1.3 < asked[1] <= 2.0
