@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from enum import Enum
 
 from p2pfl.core.compression import Bytes
 from p2pfl.core.gossip import Mixed
@@ -32,8 +33,14 @@ log = logging.getLogger(__name__)
 
 
 _REST_MAX_S = 60.0
+_GONE_REST_S, _NEVER_THERE_REST_S = 1.0, 60.0
+_MISSES_PER_CYCLE = 64
 _PROMPT_ACK_BYTES = 1 << 20
 """Answers beyond this are acknowledged at once, so that the answerer need not keep them."""
+
+
+class _Outcome(Enum):
+    MIXED, NOTHING, UNREACHABLE = range(3)
 
 
 class Asking:
@@ -51,17 +58,22 @@ class Asking:
     async def after_cycle(self) -> None:
         """One exchange after the other, so that we can answer others meanwhile.
 
-        Who is busy costs a try; with `random-S` at most S neighbours are drawn for exchanges. A
-        chain that waits for a slow or dead peer does not hold up the next cycle's.
+        Who is busy costs a try; who is not there costs next to nothing, so that made-up members do
+        not stop the mixing. With `random-S` at most S neighbours are asked. A chain that waits for
+        a slow or dead peer does not hold up the next cycle's.
         """
         wanted = self._vitals.config.gossip.exchanges_per_cycle
         if self._vitals.rule.draws is not None:
             wanted = min(wanted, self._vitals.rule.draws)
-        for _ in range(2 * wanted):
-            if wanted == 0 or not self._vitals.state.can_ask():
+        tries, misses = 2 * wanted, _MISSES_PER_CYCLE
+        while wanted and tries and misses and self._vitals.state.can_ask():
+            chosen = self.pick(1)
+            if not chosen:
                 return
-            for peer in self.pick(1):
-                wanted -= await self.exchange(peer)
+            outcome = await self._exchange(chosen[0])
+            misses -= outcome is _Outcome.UNREACHABLE
+            tries -= outcome is not _Outcome.UNREACHABLE
+            wanted -= outcome is _Outcome.MIXED
 
     def neighbours(self) -> tuple[str, ...]:
         """The members our rule makes us talk to; a suspect stays one, or all would be rewired."""
@@ -87,6 +99,9 @@ class Asking:
 
         The caller has checked that our shares allow one (`GossipState.can_ask`).
         """
+        return await self._exchange(peer) is _Outcome.MIXED
+
+    async def _exchange(self, peer: str) -> _Outcome:
         vitals, state = self._vitals, self._vitals.state
         pending = state.open(peer, vitals.clock())
         async with leased(vitals, vitals.config.gossip.codec) as snapshot:
@@ -109,13 +124,17 @@ class Asking:
 
             reached = await self._requests.ask(peer, ask, room=room, begin=begin)
             if reached.packet is None:
+                self._record(peer, Mixed(reached.outcome), ask, reached)
                 if reached.outcome == "unreachable":
                     state.outbox.close(pending)
-                else:
-                    state.meters.of(peer).whole.missed()
-                    state.unanswered(pending, vitals.clock())
-                self._record(peer, Mixed(reached.outcome), ask, reached)
-                return False
+                    meter = state.meters.of(peer)
+                    answered_once = meter.whole.mean_s > 0 or meter.small.mean_s > 0
+                    rest = _GONE_REST_S if answered_once else _NEVER_THERE_REST_S
+                    self._resting[peer] = vitals.clock() + rest
+                    return _Outcome.UNREACHABLE
+                state.meters.of(peer).whole.missed()
+                state.unanswered(pending, vitals.clock())
+                return _Outcome.NOTHING
             if isinstance(reached.body, Busy):
                 rest = min(reached.body.retry_after_s, _REST_MAX_S)
                 self._resting[peer] = vitals.clock() + rest
@@ -125,7 +144,8 @@ class Asking:
                 self._settled(pending, settled[0], ask, reached)
             else:
                 await self._settle(pending, ask, reached)
-            return not isinstance(reached.body, Busy | Refused)
+            refused = isinstance(reached.body, Busy | Refused)
+            return _Outcome.NOTHING if refused else _Outcome.MIXED
 
     async def resolve(self, pending: Pending) -> None:
         """Ask what became of an exchange that was not answered in time."""

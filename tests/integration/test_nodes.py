@@ -239,16 +239,17 @@ async def test_a_node_that_is_asked_to_end_saves_and_says_goodbye(
     assert changes[-1].reason == "left"
 
 
-async def test_an_impatient_user_does_not_disturb_the_farewell(nodes: Nodes) -> None:
-    anna, boris = start(nodes, 2)
+async def test_a_second_signal_breaks_no_checkpoint(nodes: Nodes) -> None:
+    anna, _ = start(nodes, 2, *FREQUENT)
     await nodes.ready()
-    await boris.until(lambda now: belief(now, anna.id) == "alive" and mixed(now) > 5)
+    await anna.until(lambda now: mixed(now) > 5 and (anna.state_dir / NEWEST).exists())
     for number in (signal.SIGINT, signal.SIGTERM):
         anna.send(number)
-    assert await anna.ended(STOP_S) == 0
+    # the second one ends it now, unless both were seen at once
+    assert await anna.ended(STOP_S) in (0, 130)
     assert newest(anna.state_dir) is not None
-    await boris.until(lambda now: belief(now, anna.id) == "dead")
-    assert [e.reason for e in boris.events(MemberChanged) if e.status == "dead"] in ([], ["left"])
+    anna.start()
+    assert (await anna.ready())["incarnation"] == 2
 
 
 @pytest.mark.parametrize(
@@ -302,6 +303,7 @@ async def test_a_long_training_step_does_not_hold_the_exit_up(nodes: Nodes, tmp_
     assert newest(anna.state_dir) is not None
 
 
+@pytest.mark.slow
 async def test_nobody_has_to_read_what_a_node_prints(nodes: Nodes) -> None:
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as out, os.fdopen(reader) as lines:
@@ -372,6 +374,7 @@ def fill(path: Path) -> None:
 # --- looking -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_an_export_while_it_runs_is_the_model_that_the_status_speaks_of(
     nodes: Nodes, tmp_path: Path
 ) -> None:
