@@ -23,6 +23,11 @@ _COMMANDS = {
     "peers": ("p2pfl.cli.look", "List the nodes that mDNS sees on this LAN now."),
     "status": ("p2pfl.cli.look", "Show what one node is doing."),
     "doctor": ("p2pfl.cli.look", "Explain why two nodes do not see each other."),
+    "run": ("p2pfl.cli.run", "Run a scenario: a swarm in virtual time, or real processes."),
+    "sweep": ("p2pfl.cli.sweep", "Run a scenario many times and compare."),
+    "replay": ("p2pfl.cli.run", "Do a virtual run again and say whether it was the same."),
+    "record": ("p2pfl.cli.record", "Make a scenario of what real nodes went through."),
+    "topology": ("p2pfl.cli.topology", "Show what a neighbour rule is worth."),
     "export": ("p2pfl.cli.files", "Save a node's trained model for use elsewhere."),
 }
 

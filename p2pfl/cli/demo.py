@@ -8,12 +8,12 @@ import secrets
 import signal
 import sys
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from p2pfl.cli.options import needs, vacant
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ def demo(
     again, one is frozen for a while, and a sixth joins late with an empty model. At the end stand
     a summary, curves and a picture; the exit code is 0 only if all expectations held.
     """
-    _require(*_SHOWING, *_LEARNING.get(task, ()))
+    needs("the demo", *_SHOWING, *_LEARNING.get(task, ()))
     run = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    folder = _vacant(out if out is not None else Path("runs", run))
+    folder = vacant(out if out is not None else Path("runs", run))
     try:
         from p2pfl.scenario.record import Plan
 
@@ -151,28 +151,6 @@ async def _played(demo: Demo) -> Record:
         return await demo.run()
     finally:
         await drawing
-
-
-def _require(*modules: str) -> None:
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise ConfigError(
-            f"the demo needs {', '.join(missing)}, which is not installed; "
-            "pip install 'p2pfl-node[demo]'"
-        )
-
-
-def _vacant(folder: Path) -> Path:
-    """A folder that does not exist yet, or is empty: nothing of another run is overwritten."""
-    try:
-        is_empty = not any(folder.iterdir())
-    except FileNotFoundError:
-        return folder
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: {error.strerror}; give a new folder") from None
-    if not is_empty:
-        raise ConfigError(f"--out {folder} is not empty; give a new folder")
-    return folder
 
 
 def _partition(task: str, count: int, seed: int) -> str:

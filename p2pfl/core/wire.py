@@ -16,8 +16,9 @@ import math
 import re
 import reprlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgpack
@@ -185,6 +186,19 @@ _BODIES: dict[str, tuple[type[Any], dict[str, Check]]] = {
     "ack": (Ack, {"age": _age, "own_steps": _count}),
     "model": (Model, {"age": _age}),
 }
+
+
+def _taken(names: Iterable[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Reads these fields; an enumeration's value is a string, which is how it is packed."""
+    first, *more = names
+    if more:
+        return attrgetter(first, *more)
+    return lambda record: (getattr(record, first),)
+
+
+_fields_of_packet, _fields_of_rumour = _taken(_PACKET), _taken(_RUMOUR)
+_fields_of_body = {kind: _taken(checks) for kind, (_, checks) in _BODIES.items()}
+assert list(_PACKET)[-1] == "rumours"
 _NAMES: dict[type[Any], str] = {kind: name for name, (kind, _) in _BODIES.items()}
 _WITH_PAYLOAD = {
     kind for kind, _ in _BODIES.values() if "payload" in {f.name for f in fields(kind)}
@@ -221,13 +235,14 @@ def header(packet: Packet) -> bytes:
     """Everything but the payload, its length in front."""
     kind = name_of(packet.body)
     payload = payload_of(packet.body)
-    head = [
+    *fields, rumours = _fields_of_packet(packet)
+    head = (
         VERSION,
         kind,
-        [_plain(getattr(packet, name)) for name in _PACKET],
-        [_plain(getattr(packet.body, name)) for name in _BODIES[kind][1]],
-        [payload.codec, payload.size] if payload is not None else None,
-    ]
+        (*fields, [_fields_of_rumour(rumour) for rumour in rumours]),
+        _fields_of_body[kind](packet.body),
+        (payload.codec, payload.size) if payload is not None else None,
+    )
     packed: bytes = msgpack.packb(head, use_bin_type=True)
     return LENGTH.pack(len(packed)) + packed
 
@@ -332,16 +347,6 @@ def _record(name: str, values: Any, checks: dict[str, Check]) -> dict[str, Any]:
         field: check(f"{name}.{field}", value)
         for (field, check), value in zip(checks.items(), values, strict=True)
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Rumour):
-        return [_plain(getattr(value, name)) for name in _RUMOUR]
-    if isinstance(value, Reason | Status):
-        return value.value
-    return value
 
 
 def _shown(value: Any) -> str:

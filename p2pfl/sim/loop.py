@@ -1,49 +1,251 @@
 """An asyncio event loop in virtual time: when everybody waits, time jumps to who waits least.
 
-Rule of the file: time is integer nanoseconds and moves only here; a world in which everybody waits
-for nothing is an error, not a hang. There is no selector, so a real socket cannot be used.
+    host     a context; whatever is begun in it, and by that, belongs to it
+    pause    nothing of a host runs; what was due is held, and runs when it is resumed
+
+Rules of the file: time is integer nanoseconds and moves only here; what is due at the same time
+runs in the order in which it was scheduled; a world in which everybody waits for nothing is an
+error that names the waiters, not a hang. There is no selector, so a real socket cannot be used, and
+no executor, so no thread can answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import heapq
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from types import CoroutineType
+from typing import Any, NoReturn, TypeVar
+
+from p2pfl.errors import P2pflError
 
 T = TypeVar("T")
 
-_NS = 1_000_000_000
+NS = 1_000_000_000
+"""Nanoseconds of a second."""
+_NAMED = 12
+
+HOST: ContextVar[Host | None] = ContextVar("host", default=None)
+"""Whose code is running; None is the world's own."""
 
 
 class Deadlock(RuntimeError):  # noqa: N818 (the name says it)
     """Everybody waits and nothing is scheduled: the world is stuck."""
 
 
+class Escape(P2pflError):  # noqa: N818
+    """Something inside the simulation reached for the real world."""
+
+
+class Host:
+    """One machine, as the loop sees it.
+
+    Args:
+        name: for people.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_paused = False
+        self.held: list[asyncio.Handle] = []
+        self.context = Context()
+        self.context.run(HOST.set, self)
+
+
+class _Task(asyncio.Task[Any]):
+    """Hashed by its number: task groups keep sets, and cancel in their order."""
+
+    number = 0
+    context: Context
+
+    def __hash__(self) -> int:
+        return self.number
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """Virtual time starts at 0 and costs nothing.
 
+    Attributes:
+        now_ns: the present.
+        escaped: what reached for the real world; raised by the loop itself at the next moment, so
+            that nobody can swallow it.
+
     Raises:
         Deadlock: from `run_until_complete`, when nothing can ever happen any more.
+        Escape: from what would leave virtual time: sockets, subprocesses, executors.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._now_ns = 0
-        # asyncio's loop asks its selector how long it may sleep: here that is when time moves
-        self._selector = self
+        self.now_ns = 0
+        self._due: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
+        self._serial = 0
+        self._tasks_made = 0
+        self.escaped: Escape | None = None
+        self._cancelled = 0
+        self._paused: dict[Host, None] = {}
+
+    # --- time -----------------------------------------------------------------------------------
 
     def time(self) -> float:
         """Virtual seconds."""
-        return self._now_ns / _NS
+        return self.now_ns / NS
 
-    def select(self, timeout: float | None) -> list[Any]:
-        """Let time pass; nothing ever comes from outside."""
-        if timeout is None:
-            names = sorted(task.get_name() for task in asyncio.all_tasks(self))
-            raise Deadlock(f"nothing is scheduled at {self.time():.3f} s; waiting: {names}")
-        # rounded up, so that the timer that is waited for is due afterwards
-        self._now_ns += max(-int(-timeout * _NS // 1), 0)
-        return []
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Run it now, after what is due already."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._due.append(handle)
+        return handle
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As `call_soon`: Ctrl-C comes this way, but nothing comes from other threads.
+
+        Raises:
+            Escape: there, and in the loop.
+        """
+        if threading.get_ident() != self._thread_id:  # type: ignore[attr-defined]
+            self.escaped = Escape(f"another thread calls {callback!r}; a simulation has only one")
+            raise self.escaped
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Run it `delay` seconds from now."""
+        return self.call_at_ns(self.now_ns + _ns(delay), callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Run it when it is `when` seconds."""
+        return self.call_at_ns(_ns(when), callback, *args, context=context)
+
+    def call_at_ns(
+        self, when: int, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Run it when it is `when` nanoseconds; what is due at the same time runs in this order."""
+        handle = asyncio.TimerHandle(when / NS, callback, args, self, context)
+        self._serial += 1
+        heapq.heappush(self._timers, (when, self._serial, handle))
+        handle._scheduled = True  # type: ignore[attr-defined]
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Most time-outs are cancelled; now and then they are swept out."""
+        self._cancelled += 1
+        if self._cancelled > 1000 and self._cancelled * 2 > len(self._timers):
+            self._timers = [timer for timer in self._timers if not timer[2]._cancelled]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    def _run_once(self) -> None:
+        due, timers = self._due, self._timers
+        if not due:
+            while timers and timers[0][2]._cancelled:
+                heapq.heappop(timers)
+                self._cancelled -= 1
+            if not timers:
+                if not self._stopping:  # type: ignore[attr-defined]
+                    raise Deadlock(self._waiters())
+                return
+            self.now_ns = max(self.now_ns, timers[0][0])
+        if self.escaped is not None:
+            raise self.escaped
+        while timers and timers[0][0] <= self.now_ns:
+            due.append(heapq.heappop(timers)[2])
+        for _ in range(len(due)):
+            handle = due.popleft()
+            if handle._cancelled:
+                continue
+            if self._paused:
+                host = handle._context.get(HOST)  # type: ignore[attr-defined]
+                if host is not None and host.is_paused:
+                    host.held.append(handle)
+                    continue
+            handle._run()
+
+    # --- hosts ----------------------------------------------------------------------------------
+
+    def pause(self, host: Host) -> None:
+        """From now on nothing of a host runs."""
+        host.is_paused = True
+        self._paused[host] = None
+
+    def resume(self, host: Host) -> None:
+        """What was held runs now, in its order."""
+        if host.is_paused:
+            host.is_paused = False
+            del self._paused[host]
+            self._due.extend(host.held)
+            host.held.clear()
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Any,
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **_: Any,
+    ) -> asyncio.Task[Any]:
+        """As in asyncio, and deterministic in what sets of tasks do."""
+        context = copy_context() if context is None else context
+        task = _Task(coro, loop=self, name=name, context=context)
+        task.context = context
+        self._tasks_made += 1
+        task.number = self._tasks_made
+        return task
+
+    def _waiters(self) -> str:
+        tasks = sorted(asyncio.all_tasks(self), key=hash)
+        told = [_waits(task) for task in tasks[:_NAMED]]
+        if len(tasks) > _NAMED:
+            told.append(f"and {len(tasks) - _NAMED} more")
+        held = [f"{host.name} is paused" for host in self._paused]
+        return f"nothing is scheduled at {self.time():.3f} s; " + "; ".join(told + held)
+
+    # --- no way out -----------------------------------------------------------------------------
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> NoReturn:
+        """Threads have their own time.
+
+        Raises:
+            Escape: always.
+        """
+        raise Escape(f"{func!r} wants a thread; inside a simulation use the injected `run`")
+
+    async def create_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Real sockets have their own time.
+
+        Raises:
+            Escape: always.
+        """
+        raise Escape("a real connection is asked for; inside a simulation use the transport")
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """As `create_connection`.
+
+        Raises:
+            Escape: always.
+        """
+        raise Escape("a real server is asked for; inside a simulation use the transport")
+
+    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """As `create_connection`.
+
+        Raises:
+            Escape: always.
+        """
+        raise Escape("a real socket is asked for; inside a simulation use the transport")
 
     def _process_events(self, _: list[Any]) -> None:
         pass
@@ -56,3 +258,19 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a virtual world of its own."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+def _ns(seconds: float) -> int:
+    """Rounded up, so that a timer that is waited for is due afterwards."""
+    return -int(-seconds * NS // 1)
+
+
+def _waits(task: asyncio.Task[Any]) -> str:
+    """Who waits, and where: the innermost line of its own."""
+    host = task.context.get(HOST) if isinstance(task, _Task) else None
+    where = ""
+    step: Any = task.get_coro()
+    while isinstance(step, CoroutineType) and step.cr_frame is not None:
+        where = f" in {step.cr_code.co_qualname} (line {step.cr_frame.f_lineno})"
+        step = step.cr_await
+    return f"{host.name + ' ' if host else ''}'{task.get_name()}' waits{where}"

@@ -1,8 +1,11 @@
-"""Transport and Discovery in memory: latency, loss and partitions, by chance that is an argument.
+"""Transport and Discovery in memory: latency, loss, bandwidth, cuts and holds.
 
-Rule of the file: what is lost is lost silently, as on a real network, and the asker's time-out
-tells; a host that is down refuses at once, as a closed port does. One message in a hundred really
-goes through the wire's encode and decode, so that what is simulated is what travels.
+Rules of the file: all chance is one generator; what is lost is lost silently, as on a real network,
+and the asker's time-out tells; a host that is up but serves nothing refuses, as a closed port does;
+a request that was on its way to a process that ended breaks off. Sizes are those of the real codec,
+and one message in a hundred really goes through the wire's encode and decode, so that what is
+simulated is what travels. What arrives is run in the context of the host it arrives at, so that a
+paused host is silent, and answers late.
 """
 
 from __future__ import annotations
@@ -11,85 +14,312 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from p2pfl.core import wire
-from p2pfl.core.compression import Bytes
-from p2pfl.core.messages import Adopt, Exchange, Flow, Model, Packet, not_reached, payload_of
-from p2pfl.errors import PeerError, PeerTimeout, PeerUnreachable
+from p2pfl.core.compression import Bytes, Encoded
+from p2pfl.core.messages import Adopt, Exchange, Flow, Model, Packet, not_reached
+from p2pfl.errors import PeerError, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Forward, Service, Sighting, Traffic
+from p2pfl.sim.faults import Conditions, Ways
+from p2pfl.sim.links import Links
+from p2pfl.sim.loop import NS, Host, VirtualLoop
 
-_CHECKED_SHARE = 0.01
-_FORWARD_S = 0.5
+FORWARD_S = 0.5
+"""A relay waits so long for the member it asks on another's behalf, as the real transport does."""
+LATE_LATENCIES = 10
+"""A reordered message is late by up to so many latencies."""
+
+_CHECKED_EVERY = 100
+
+Done: TypeAlias = Callable[[Packet | PeerError], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A request on its way; `done` gets the answer or what went wrong, at the asker."""
+
+    source: MemoryTransport
+    target: MemoryTransport
+    packet: Packet
+    done: Done
+
+
 class Network:
     """All hosts of one world.
 
+    Args:
+        rng: chance.
+        conditions: what it is like.
+
     Attributes:
-        rng: chance of latency and loss.
-        latency_s: one way.
-        loss_probability: of each message, requests and answers alike.
-        parted: pairs of hosts that do not hear each other.
+        ways: where it is otherwise than that.
+        messages: sent so far.
     """
 
-    rng: np.random.Generator
-    latency_s: float = 0.002
-    loss_probability: float = 0.0
-    parted: set[frozenset[str]] = field(default_factory=set)
-    _serving: dict[str, Service] = field(default_factory=dict)
-    _listening: list[asyncio.Queue[Sighting]] = field(default_factory=list)
-    _sighted: dict[str, Sighting] = field(default_factory=dict)
+    def __init__(self, rng: np.random.Generator, conditions: Conditions | None = None) -> None:
+        self.rng = rng
+        self.conditions = conditions or Conditions()
+        self.ways = Ways()
+        self.links = Links()
+        self.messages = 0
+        self._hosts: dict[str, MemoryTransport] = {}
+        self._listening: dict[str, asyncio.Queue[Sighting]] = {}
+        self._sighted: dict[str, Sighting] = {}
+        self._last: dict[tuple[str, str], int] = {}
 
-    def host(self, address: str) -> MemoryTransport:
-        """The transport of one host, `host:port`."""
-        return MemoryTransport(self, address)
+    def host(self, address: str, host: Host | None = None) -> MemoryTransport:
+        """The transport of one host, `host:port`; a new one replaces that of an earlier life."""
+        transport = self._hosts[address] = MemoryTransport(self, address, host or Host(address))
+        return transport
 
-    def announce(self, sighting: Sighting) -> AsyncGenerator[Sighting, None]:
-        """A discovery that everybody hears at once."""
-        return self._announce(sighting)
+    # --- discovery ------------------------------------------------------------------------------
 
-    async def _announce(self, sighting: Sighting) -> AsyncGenerator[Sighting, None]:
-        news: asyncio.Queue[Sighting] = asyncio.Queue()
-        for known in self._sighted.values():
+    async def announce(self, sighting: Sighting) -> AsyncGenerator[Sighting, None]:
+        """A discovery that everybody hears at once, or as many as `Conditions.sees` says."""
+        me, news = sighting.addresses[0], asyncio.Queue[Sighting]()
+        others, sees = list(self._sighted.values()), self.conditions.sees
+        if sees is not None and len(others) > sees:
+            chosen = self.rng.choice(len(others), sees, replace=False)
+            others = [others[place] for place in sorted(chosen)]
+        elif sees is None:
+            for queue in self._listening.values():
+                queue.put_nowait(sighting)
+        for known in others:
             news.put_nowait(known)
-        self._sighted[sighting.addresses[0]] = sighting
-        for queue in self._listening:
-            queue.put_nowait(sighting)
-        self._listening.append(news)
+        self._sighted[me] = sighting
+        self._listening[me] = news
         try:
             while True:
                 yield await news.get()
         finally:
-            self._listening.remove(news)
-            self._sighted.pop(sighting.addresses[0], None)
+            if self._listening.get(me) is news:
+                del self._listening[me], self._sighted[me]
 
-    async def carry(self, source: str, target: str) -> None:
-        """One message's way; returns when it arrives, never if it is lost."""
-        lost = self.rng.random() < self.loss_probability
-        if lost or frozenset((source, target)) in self.parted:
-            await asyncio.Event().wait()
-        await asyncio.sleep(self.latency_s)
+    # --- messages -------------------------------------------------------------------------------
+
+    def send(self, call: _Call) -> None:
+        """Carry a request; `call.done` will be called, or never if something is lost."""
+        source, target = call.source, call.target
+        if not target.is_serving:
+            # a closed port answers at once, unless the answer gets lost too
+            refused = PeerUnreachable(f"{target.address} refuses connections")
+            self._carry(source, target, 0, lambda: self._tell(call, refused), back_at=source)
+            return
+        nbytes = _size(call.packet)
+        self._count(source, target, nbytes)
+        self._carry(source, target, nbytes, lambda: self._arrive(call))
+        probability = self.conditions.duplicate_probability
+        if probability and self.rng.random() < probability:
+            again = _Call(source, target, call.packet, _nobody)
+            self._carry(source, target, nbytes, lambda: self._arrive(again))
+
+    def _arrive(self, call: _Call) -> None:
+        """At the target: its service answers, synchronously."""
+        target, service = call.target, call.target.service
+        if service is None or target.is_unplugged:
+            self._tell(call, PeerTimeout(f"{target.address} broke off"))
+            return
+        try:
+            packet = self._travelled(call.packet)
+        except WireError as error:
+            service.faulty(call.source.address, error)
+            self._tell(call, PeerTimeout(f"{target.address} broke off: {error}"))
+            return
+        answer = service.admit(packet)
+        if answer is None:
+            payload = getattr(packet.body, "payload", None)
+            with service.room(payload.nbytes if payload is not None else 0):
+                reply = service.handle(packet)
+            if isinstance(reply, Forward):
+                self._forward(call, reply, packet.sender)
+                return
+            for _ in reply.work:
+                pass
+            answer = reply.packet
+        self._answer(call, answer)
+
+    def _answer(self, call: _Call, answer: Packet) -> None:
+        nbytes = _size(answer)
+        self._count(call.target, call.source, nbytes)
+
+        def deliver() -> None:
+            try:
+                call.done(self._travelled(answer))
+            except WireError as error:
+                call.done(error)
+
+        self._carry(call.target, call.source, nbytes, deliver)
+
+    def _tell(self, call: _Call, error: PeerError) -> None:
+        """The asker's own system tells it that a connection broke."""
+        self._carry(call.target, call.source, 0, lambda: call.done(error))
+
+    def _forward(self, call: _Call, wish: Forward, asker: str) -> None:
+        """The relay asks on the asker's behalf, and passes on what it hears in time."""
+        relay, loop, is_over = call.target, _loop(), False
+
+        def done(answer: Packet | PeerError) -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            patience.cancel()
+            if isinstance(answer, PeerError):
+                answer = not_reached(wish.packet, asker, str(answer) or "no answer")
+            self._answer(call, answer)
+
+        patience = loop.call_later(
+            FORWARD_S, done, PeerTimeout("no answer"), context=relay.host.context
+        )
+        relay.call(wish.address, wish.packet, done)
+
+    def _count(self, source: MemoryTransport, target: MemoryTransport, nbytes: int) -> None:
+        self.messages += 1
+        source.messages += 1
+        source.traffic.bytes_out += nbytes
+        target.traffic.bytes_in += nbytes
+
+    def _carry(
+        self,
+        source: MemoryTransport,
+        target: MemoryTransport,
+        nbytes: int,
+        deliver: Callable[[], None],
+        *,
+        back_at: MemoryTransport | None = None,
+    ) -> None:
+        """One message's way: `deliver` is run where it arrives, or never if it is lost.
+
+        Args:
+            back_at: where it is run, if not at the target: an answer of the target's system.
+        """
+        if target.is_asleep:
+            return
+        conditions, rng, host = self.conditions, self.rng, (back_at or target).host
+        latency_s = max(source.latency_s or 0.0, target.latency_s or 0.0)
+        if source.latency_s is None and target.latency_s is None:
+            latency_s = conditions.latency_s
+        loss, own = conditions.loss_probability, (source.loss_probability, target.loss_probability)
+        if own != (None, None):
+            loss = max(p for p in own if p is not None)
+        held: list[Callable[[], None]] | None = None
+        for way in self.ways.between(source.address, target.address):
+            if way.is_cut:
+                return
+            latency_s = way.latency_s if way.latency_s is not None else latency_s
+            loss = way.loss_probability if way.loss_probability is not None else loss
+            held = way.held if way.held is not None else held
+        if loss and rng.random() < loss:
+            return
+        if back_at is not None:
+            latency_s *= 2
+        if conditions.latency_sigma:
+            latency_s *= float(np.exp(conditions.latency_sigma * rng.standard_normal()))
+        late = conditions.reorder_probability
+        is_late = bool(late) and rng.random() < late
+        if is_late:
+            latency_s *= 1 + LATE_LATENCIES * rng.random()
+        delay_ns = int(latency_s * NS)
+        loop = _loop()
+
+        def leave() -> None:
+            when = loop.now_ns + delay_ns
+            if conditions.fifo and not is_late and (conditions.latency_sigma or late):
+                pair = source.address, target.address
+                when = self._last[pair] = max(when, self._last.get(pair, 0))
+            loop.call_at_ns(when, deliver, context=host.context)
+
+        begin: Callable[[], None] = leave
+        if nbytes and (source.up_bytes_per_s or target.down_bytes_per_s):
+            begin = _Transfer(self.links, source, target, nbytes, leave).begin
+        if held is not None:
+            held.append(begin)
+        else:
+            begin()
+
+    def _travelled(self, packet: Packet) -> Packet:
+        """What arrives: a copy of the payload, now and then through real bytes.
+
+        Raises:
+            WireError: a flipped byte was noticed.
+        """
+        corrupt = self.conditions.corrupt_probability
+        if corrupt and self.rng.random() < corrupt:
+            data = bytearray(wire.encode(packet))
+            data[int(self.rng.integers(len(data)))] ^= 1 << int(self.rng.integers(8))
+            return wire.decode(bytes(data))
+        if self.messages % _CHECKED_EVERY == 0:
+            return wire.decode(wire.encode(packet))
+        body = packet.body
+        if not isinstance(body, Exchange | Flow | Adopt | Model) or body.payload is None:
+            return packet
+        sent = body.payload
+        copied = Encoded(sent.codec, sent.size, sent.data.copy())
+        return replace(packet, body=replace(body, payload=copied))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class _Transfer:
+    """Bytes that have to pass both ends' lines before the latency begins."""
+
+    links: Links
+    source: MemoryTransport
+    target: MemoryTransport
+    nbytes: int
+    then: Callable[[], None]
+
+    def begin(self) -> None:
+        self.links.begin(
+            self.nbytes,
+            (
+                (f"up {self.source.address}", self.source.up_bytes_per_s),
+                (f"down {self.target.address}", self.target.down_bytes_per_s),
+            ),
+            self.then,
+        )
+
+
+@dataclass(slots=True, eq=False)
 class MemoryTransport:
-    """The `Transport` of one simulated host."""
+    """The `Transport` of one life of a simulated host; a request to an earlier one breaks off.
+
+    Attributes:
+        is_unplugged: its process was killed: it hears nothing and nobody hears it.
+        is_asleep: its device sleeps: what is sent to it is lost.
+        latency_s, loss_probability: of this host's connection, where it differs.
+        up_bytes_per_s, down_bytes_per_s: None is no limit.
+        messages: sent.
+    """
 
     network: Network
     address: str
+    host: Host
     traffic: Traffic = field(default_factory=Traffic)
+    service: Service | None = None
+    is_unplugged: bool = False
+    is_asleep: bool = False
+    latency_s: float | None = None
+    loss_probability: float | None = None
+    up_bytes_per_s: float | None = None
+    down_bytes_per_s: float | None = None
+    messages: int = 0
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether somebody answers here."""
+        return self.service is not None and not self.is_unplugged
 
     @asynccontextmanager
     async def serve(self, service: Service) -> AsyncIterator[None]:
         """Answer requests while the context is open."""
-        self.network._serving[self.address] = service
+        self.service = service
         try:
             yield
         finally:
-            del self.network._serving[self.address]
+            self.service = None
 
     async def request(
         self,
@@ -99,46 +329,44 @@ class MemoryTransport:
         begin: Callable[[Packet], Iterator[None]] | None = None,
     ) -> Packet:
         """Send a packet and await the answer; see `ports.Transport`."""
-        network = self.network
-        if address not in network._serving and frozenset((self.address, address)) not in (
-            network.parted
-        ):
-            raise PeerUnreachable(f"{address} refuses connections")
-        await network.carry(self.address, address)
-        service = network._serving.get(address)
-        if service is None:
-            raise PeerTimeout(f"{address} broke off")
-        packet = self._travelled(packet)
-        answer = service.admit(packet)
-        if answer is None:
-            payload = payload_of(packet.body)
-            with service.room(payload.nbytes if payload else 0):
-                reply = service.handle(packet)
-            if isinstance(reply, Forward):
-                answer = await self._forward(address, reply, packet.sender)
+        waiter: asyncio.Future[Packet] = asyncio.get_running_loop().create_future()
+
+        def done(answer: Packet | PeerError) -> None:
+            if waiter.done():
+                return
+            if isinstance(answer, PeerError):
+                waiter.set_exception(answer)
             else:
-                for _ in reply.work:
-                    pass
-                answer = reply.packet
-        answer = self._travelled(answer)
-        await network.carry(address, self.address)
+                waiter.set_result(answer)
+
+        self.call(address, packet, done)
+        answer = await waiter
         for _ in begin(answer) if begin is not None else ():
             pass
         return answer
 
-    async def _forward(self, relay: str, wish: Forward, asker: str) -> Packet:
-        try:
-            async with asyncio.timeout(_FORWARD_S):
-                return await self.network.host(relay).request(wish.address, wish.packet)
-        except (PeerError, TimeoutError) as error:
-            return not_reached(wish.packet, asker, str(error) or "no answer")
+    def call(self, address: str, packet: Packet, done: Done) -> None:
+        """Send a packet; `done` is told how it ended, if anybody ever knows.
 
-    def _travelled(self, packet: Packet) -> Packet:
-        """What arrives: a copy of the payload, now and then through real bytes."""
-        if self.network.rng.random() < _CHECKED_SHARE:
-            return wire.decode(wire.encode(packet))
-        body = packet.body
-        if not isinstance(body, Exchange | Flow | Adopt | Model) or body.payload is None:
-            return packet
-        copied = replace(body.payload, data=body.payload.data.copy())
-        return replace(packet, body=replace(body, payload=copied))
+        Raises:
+            PeerUnreachable: this host is unplugged, or nobody has such an address.
+        """
+        target = self.network._hosts.get(address)
+        if self.is_unplugged or target is None:
+            raise PeerUnreachable(f"there is no way to {address}")
+        self.network.send(_Call(self, target, packet, done))
+
+
+def _nobody(_: Packet | PeerError) -> None:
+    """The answer to a request that nobody sent."""
+
+
+def _size(packet: Packet) -> int:
+    payload = getattr(packet.body, "payload", None)
+    return len(wire.header(packet)) + (payload.nbytes if payload is not None else 0)
+
+
+def _loop() -> VirtualLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop

@@ -16,6 +16,7 @@ from p2pfl.core.weights import Entry, Layout, Vector
 from p2pfl.errors import LearnerError
 from p2pfl.node import Node
 from p2pfl.ports import Discovery, Evaluation, Saved, Sighting, Store, Update
+from p2pfl.sim.faults import Conditions
 from p2pfl.sim.loop import run
 from p2pfl.sim.network import Network
 
@@ -86,7 +87,7 @@ class Swarm:
     """Nodes in one network; `start` and `stop` them inside `play`."""
 
     def __init__(self, seed: int = 0, **network: Any) -> None:
-        self.network = Network(np.random.default_rng(seed), **network)
+        self.network = Network(np.random.default_rng(seed), Conditions(**network))
         self.seed = seed
         self.nodes: dict[str, Node] = {}
         self.memories: dict[str, Memory] = {}
@@ -146,6 +147,10 @@ class Swarm:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+    def homes(self) -> set[str]:
+        """Addresses of all nodes."""
+        return {node.vitals.transport.address for node in self.nodes.values()}
 
     def vectors(self) -> np.ndarray:
         """(n, d) float32, the present models."""

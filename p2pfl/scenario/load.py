@@ -1,0 +1,156 @@
+"""Reads scenarios: from TOML, from a Python script, with what the command line changes.
+
+Rule of the file: a mistake is one sentence that names the file, the key, the value and what is
+allowed. A Python script is the user's own code, and is run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from p2pfl.config import NodeConfig, from_mapping
+from p2pfl.errors import ConfigError
+from p2pfl.learning.checks import calling
+from p2pfl.scenario.spec import Scenario
+
+FOLDER = Path("scenarios")
+
+
+def load(text: str, changes: Iterable[str] = (), seed: int | None = None) -> Scenario:
+    """The scenario in a file, or of that name in `scenarios/`, with some keys changed.
+
+    Args:
+        text: a path ending in .toml or .py, or a name.
+        changes: `KEY=VALUE` each, values as in TOML, keys dotted; those of `[node]` may leave
+            `node.` out: `nodes=50`, `gossip.codec=int8`, `churn.offline=0.5`.
+        seed: replaces the scenario's own.
+
+    Raises:
+        ConfigError: there is no such file, or something in it cannot be used.
+    """
+    path = _found(text)
+    values = _from_python(path) if path.suffix == ".py" else _from_toml(path)
+    if "name" not in values:
+        values["name"] = path.stem
+    for change in changes:
+        key, value = changed(change)
+        put(values, key, value)
+    if seed is not None:
+        values["seed"] = seed
+    return from_mapping(_with_paths(values, path.parent), Scenario, where=str(path))
+
+
+def changed(text: str) -> tuple[str, Any]:
+    """Key and value of a `KEY=VALUE`; what is no TOML value is a string.
+
+    Raises:
+        ConfigError: there is no '='.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}: expected KEY=VALUE, as in nodes=50 or gossip.codec=int8")
+    return key.strip(), plain(value)
+
+
+def plain(text: str) -> Any:
+    """A value as TOML reads it, or the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested tables; a key of `NodeConfig` belongs to `[node]`.
+
+    Raises:
+        ConfigError: the key goes through what is no table.
+    """
+    first = key.partition(".")[0]
+    if first not in Scenario.model_fields and first in NodeConfig.model_fields:
+        key = f"node.{key}"
+    *tables, last = key.split(".")
+    for table in tables:
+        inner = values.setdefault(table, {})
+        if isinstance(inner, str) and table == "task":
+            inner = values[table] = {"name": inner}  # `task = "digits"` is short for a table
+        if not isinstance(inner, dict):
+            raise ConfigError(f"'{key}' cannot be set: '{table}' is {inner!r}, not a table")
+        values = inner
+    values[last] = value
+
+
+def _found(text: str) -> Path:
+    path = Path(text)
+    if path.suffix in (".toml", ".py"):
+        if path.is_file():
+            return path
+        raise ConfigError(f"there is no scenario {text}; {_shipped()}")
+    by_name = FOLDER / f"{text}.toml"
+    if by_name.is_file():
+        return by_name
+    raise ConfigError(f"there is no scenario '{text}'; {_shipped()}")
+
+
+def _shipped() -> str:
+    known = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return f"in {FOLDER}/ are {', '.join(known)}" if known else "give the path of a .toml file"
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def _from_python(path: Path) -> dict[str, Any]:
+    """The `scenario` that a script defines: a `Scenario`, or a function that gives one."""
+    spec = importlib.util.spec_from_file_location(f"p2pfl_scenario_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    with calling("running the file", path):
+        spec.loader.exec_module(module)
+        found = getattr(module, "scenario", None)
+        if callable(found):
+            found = found()
+    if not isinstance(found, Scenario):
+        told = type(found).__name__ if found is not None else "nothing"
+        raise ConfigError(f"{path}: 'scenario' is {told}, expected a Scenario or a function of one")
+    return dump(found)
+
+
+def dump(scenario: Scenario) -> dict[str, Any]:
+    """Plain values that `from_mapping` reads back into an equal scenario; defaults left out."""
+    plain_values: dict[str, Any] = scenario.model_dump(
+        mode="json", by_alias=True, exclude_defaults=True
+    )
+    return plain_values
+
+
+def _with_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Files that a scenario names are sought beside it first, then from where we are."""
+    for table, key in (("task", "name"), ("compute", "trace"), ("churn", "trace")):
+        inner = values.get(table)
+        if isinstance(inner, str) and table == "task":
+            values[table] = inner = {"name": inner}
+        if isinstance(inner, Mapping) and isinstance(inner.get(key), str):
+            values[table] = {**inner, key: _beside(inner[key], folder)}
+    if isinstance(values.get("topology"), str):
+        values["topology"] = _beside(values["topology"], folder)
+    return values
+
+
+def _beside(name: str, folder: Path) -> str:
+    beside = folder / name
+    has_suffix = name.endswith((".py", ".csv", ".toml", ".graphml"))
+    return str(beside) if has_suffix and beside.is_file() else name

@@ -1,0 +1,93 @@
+"""Whatever would make a run depend on more than its seed fails loudly while a world runs.
+
+    a thread is started        whoever starts it (an audit event of the interpreter)
+    a socket is made           likewise
+    a clock of the real world  read by anybody but those who show or measure the run from outside
+
+Rule of the file: what a node must not do is noticed where it happens, raised there, and raised
+again by the loop, so that nobody can swallow it. `outside` is for the world's own instruments.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from p2pfl.sim.loop import Escape, VirtualLoop
+
+_CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
+_EVENTS = {
+    "_thread.start_new_thread": "a thread is started",
+    "_thread.start_joinable_thread": "a thread is started",
+    "socket.__new__": "a socket is made",
+    "subprocess.Popen": "a process is started",
+}
+_MAY_READ_CLOCKS = ("logging", "torch", "numpy", "rich", "threading", "concurrent", "queue", "gc")
+"""Packages that read a clock for what changes nothing: a log line's time, a lock's patience."""
+
+_watching: VirtualLoop | None = None
+_hooked = False
+
+
+@contextmanager
+def forbidden(loop: VirtualLoop) -> Iterator[None]:
+    """While it is open, threads, sockets, processes and real clocks raise `Escape`."""
+    global _hooked
+    if not _hooked:
+        # cannot be taken back; it does nothing while nobody watches
+        sys.addaudithook(_audit)
+        _hooked = True
+    clocks = {name: getattr(time, name) for name in _CLOCKS}
+    with _watched(loop):
+        for name, clock in clocks.items():
+            setattr(time, name, _guarded(name, clock))
+        try:
+            yield
+        finally:
+            for name, clock in clocks.items():
+                setattr(time, name, clock)
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """The world's own instruments may look at a clock in here: progress, pictures, files."""
+    with _watched(None):
+        yield
+
+
+@contextmanager
+def _watched(loop: VirtualLoop | None) -> Iterator[None]:
+    global _watching
+    before, _watching = _watching, loop
+    try:
+        yield
+    finally:
+        _watching = before
+
+
+def _audit(event: str, _: tuple[Any, ...]) -> None:
+    if _watching is not None and event in _EVENTS:
+        _escape(_EVENTS[event], sys._getframe(1))
+
+
+def _guarded(name: str, clock: Callable[[], Any]) -> Callable[[], Any]:
+    def guarded() -> Any:
+        if _watching is not None:
+            frame = sys._getframe(1)
+            package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            if package not in _MAY_READ_CLOCKS:
+                _escape(f"time.{name}() is read", frame)
+        return clock()
+
+    return guarded
+
+
+def _escape(what: str, frame: Any) -> NoReturn:
+    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    error = Escape(f"{what} in {place}; a simulated node has only what it is given")
+    if _watching is not None:
+        _watching.escaped = error
+    raise error
