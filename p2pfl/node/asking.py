@@ -54,6 +54,9 @@ class Asking:
         self._resolving: set[int] = set()
         self._met: tuple[str, ...] = ()
         self._neighbours: tuple[str, ...] = ()
+        self._alive: tuple[str, ...] = ()
+        self._free_of: tuple[str, ...] | None = None
+        self._free: tuple[str, ...] = ()
 
     async def after_cycle(self) -> None:
         """One exchange after the other, so that we can answer others meanwhile.
@@ -85,14 +88,26 @@ class Asking:
 
     def pick(self, count: int) -> list[str]:
         """Up to `count` neighbours by chance, none that is suspected, resting or being asked."""
-        now = self._vitals.clock()
-        self._resting = {peer: until for peer, until in self._resting.items() if until > now}
-        asked = {p.peer for p in self._vitals.state.outbox if not p.unresolved}
-        suspects = set(self._met).difference(self._vitals.members.alive())
-        avoided = asked | self._resting.keys() | suspects
-        free = [peer for peer in self.neighbours() if peer not in avoided]
-        count = min(count, len(free))
-        return [free[i] for i in self._vitals.rng.choice(len(free), count, replace=False)]
+        vitals, now = self._vitals, self._vitals.clock()
+        for peer in [peer for peer, until in self._resting.items() if until <= now]:
+            del self._resting[peer]
+        free = self._unsuspected()
+        avoided = self._resting.keys() | {p.peer for p in vitals.state.outbox if not p.unresolved}
+        if avoided:
+            free = tuple([peer for peer in free if peer not in avoided])
+        if count == 1 and free:
+            return [free[int(vitals.rng.integers(len(free)))]]
+        chosen = vitals.rng.choice(len(free), min(count, len(free)), replace=False)
+        return [free[i] for i in chosen]
+
+    def _unsuspected(self) -> tuple[str, ...]:
+        """Neighbours that nobody suspects; kept until beliefs change."""
+        alive, neighbours = self._vitals.members.alive(), self.neighbours()
+        if alive is not self._alive or neighbours is not self._free_of:
+            self._alive, self._free_of = alive, neighbours
+            suspects = set(self._met).difference(alive)
+            self._free = tuple([peer for peer in neighbours if peer not in suspects])
+        return self._free
 
     async def exchange(self, peer: str) -> bool:
         """One exchange from its question to its end; False if it came to nothing.

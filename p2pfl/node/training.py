@@ -10,8 +10,7 @@ and again returns to the last weights that could be trained on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from p2pfl.core import events
 from p2pfl.core.meters import smoothed
@@ -30,15 +29,25 @@ class Finished(Exception):  # noqa: N818 (a way to end, not an error)
     """A condition of `StopConfig` holds."""
 
 
-@asynccontextmanager
-async def leased(vitals: Vitals, codec: str) -> AsyncIterator[Snapshot]:
+class leased:  # noqa: N801 (used as a context manager)
     """The present weights, encoded; shared with whoever else wants this version."""
-    snapshot = vitals.state.snapshot(codec, vitals.clock())
-    try:
-        await drive(snapshot.work)
-        yield snapshot
-    finally:
-        vitals.state.snapshots.release(snapshot)
+
+    __slots__ = ("_codec", "_snapshot", "_vitals")
+
+    def __init__(self, vitals: Vitals, codec: str) -> None:
+        self._vitals, self._codec = vitals, codec
+
+    async def __aenter__(self) -> Snapshot:
+        self._snapshot = self._vitals.state.snapshot(self._codec, self._vitals.clock())
+        try:
+            await drive(self._snapshot.work)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self._snapshot
+
+    async def __aexit__(self, *_: object) -> None:
+        self._vitals.state.snapshots.release(self._snapshot)
 
 
 class Training:

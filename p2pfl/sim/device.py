@@ -53,6 +53,7 @@ class Device:
     ) -> None:
         self.is_off = False
         self._learner = learner
+        self._foreseeing = learner if isinstance(learner, Foreseeing) else None
         self._step_s = step_s
         self._jitter = jitter
         self._rng = rng
@@ -61,8 +62,7 @@ class Device:
         """Await the function's result until it would be there."""
         if self.is_off:
             return function(*args)
-        foreseeing = self._learner if isinstance(self._learner, Foreseeing) else None
-        steps = 0
+        foreseeing, steps = self._foreseeing, 0
         if args and args[0] is self._learner:
             _, weights, steps, drift = args
             if foreseeing is not None:

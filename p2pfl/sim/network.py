@@ -20,7 +20,7 @@ import numpy as np
 
 from p2pfl.core import wire
 from p2pfl.core.compression import Bytes, Encoded
-from p2pfl.core.messages import Adopt, Exchange, Flow, Model, Packet, not_reached
+from p2pfl.core.messages import Exchange, Packet, not_reached
 from p2pfl.errors import PeerError, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Forward, Service, Sighting, Traffic
 from p2pfl.sim.faults import Conditions, Ways
@@ -254,11 +254,12 @@ class Network:
         if self.messages % _CHECKED_EVERY == 0:
             return wire.decode(wire.encode(packet))
         body = packet.body
-        if not isinstance(body, Exchange | Flow | Adopt | Model) or body.payload is None:
+        if type(body) is not Exchange:
             return packet
+        # the answerer writes its answer over the question; nobody writes over an answer
         sent = body.payload
-        copied = Encoded(sent.codec, sent.size, sent.data.copy())
-        return replace(packet, body=replace(body, payload=copied))
+        mine = replace(body, payload=Encoded(sent.codec, sent.size, sent.data.copy()))
+        return replace(packet, body=mine)
 
 
 @dataclass(slots=True, eq=False)

@@ -15,9 +15,11 @@ error in a node ends that node only, except an `Escape`, which ends the world.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -31,7 +33,7 @@ from p2pfl.ports import Learner, Saved, Sighting
 from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import Conditions
-from p2pfl.sim.loop import Host, VirtualLoop
+from p2pfl.sim.loop import NS, Host, VirtualLoop
 from p2pfl.sim.network import MemoryTransport, Network
 from p2pfl.sim.presence import Presence
 from p2pfl.sim.strays import forbidden
@@ -166,7 +168,11 @@ class World:
             Deadlock: everybody waits for nothing.
             Escape: something reached for the real world.
         """
-        with asyncio.Runner(loop_factory=lambda: self.loop) as runner, forbidden(self.loop):
+        with (
+            asyncio.Runner(loop_factory=lambda: self.loop) as runner,
+            _seldom_collected(),
+            forbidden(self.loop),
+        ):
             return runner.run(self._play(script))
 
     async def _play(self, script: Callable[[], Awaitable[T]]) -> T:
@@ -210,7 +216,7 @@ class World:
             discovery=_Announced(self.network, sighting),
             journal=journal,
             store=store,
-            clock=lambda: self.loop.time() + machine.clock_ahead_s,
+            clock=self._clock(machine),
             run=device,
             rng=rng,
             saved=disk.load(),
@@ -222,6 +228,10 @@ class World:
         life.task = self._lives.create_task(
             self._live(machine, life), name=f"life of {machine.name}", context=machine.host.context
         )
+
+    def _clock(self, machine: Machine) -> Callable[[], float]:
+        loop = self.loop
+        return lambda: loop.now_ns / NS + machine.clock_ahead_s
 
     def kill(self, machine: Machine) -> None:
         """Its process ends at once: it saves nothing and says nothing."""
@@ -323,6 +333,20 @@ class _Announced:
 
     def events(self) -> Any:
         return self.network.announce(self.sighting)
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """A world has millions of objects that stay: looking through them again and again is slow."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _address(place: int) -> str:

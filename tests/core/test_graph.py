@@ -7,7 +7,19 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from p2pfl.core.graph import adjacency, ids, lambda2, metropolis_hastings, read, shape, topology
+from p2pfl.core.graph import (
+    adjacency,
+    description,
+    exchange_contraction,
+    hops,
+    ids,
+    lambda2,
+    metropolis_hastings,
+    read,
+    shape,
+    steps,
+    topology,
+)
 from p2pfl.core.neighbours import RULES, rule
 from p2pfl.errors import ConfigError
 
@@ -91,6 +103,55 @@ def test_a_rule_that_lists_nobody_needs_members_for_its_shape():
         shape(rule("ring"))
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("density", [0.02, 0.06, 0.4, 1.0])
+def test_hops_are_those_of_networkx_also_in_a_graph_of_parts(seed, density):
+    graph = nx.gnp_random_graph(70, density, seed=seed)
+    expected = np.full((70, 70), np.inf)
+    for a, reached in nx.all_pairs_shortest_path_length(graph):
+        for b, count in reached.items():
+            expected[a, b] = count
+    assert np.array_equal(hops(nx.to_numpy_array(graph) > 0), expected)
+
+
+# --- steps --------------------------------------------------------------------------------------
+
+
+def test_steps_shrink_a_distance_to_what_was_asked_for():
+    assert 0.6 ** steps(0.6) == pytest.approx(1 / math.e)
+    assert 0.6 ** steps(0.6, 0.01) == pytest.approx(0.01)
+    assert (steps(0.0), steps(1.0), steps(1.0, 0.01)) == (0.0, math.inf, math.inf)
+
+
+def test_one_random_exchange_contracts_as_in_section_7_invariant_2():
+    """E[Ξ²⁺/Ξ²] = 1 - 4c(1 - c)/(n - 1), over all pairs of one state of 16 nodes."""
+    assert exchange_contraction(16) == pytest.approx(0.93333, abs=5e-6)
+    x, weight = np.random.default_rng(0).normal(size=(16, 5)), 0.3
+    ratios = []
+    for i, j in zip(*np.triu_indices(16, 1), strict=True):
+        after = x.copy()
+        after[[i, j]] += weight * (x[[j, i]] - x[[i, j]])
+        ratios.append(((after - x.mean(axis=0)) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum())
+    assert np.mean(ratios) == pytest.approx(exchange_contraction(16, weight), rel=1e-12)
+    assert exchange_contraction(2) == 0
+
+
+def test_a_cycle_of_draws_contracts_a_little_more_than_that_many_random_exchanges():
+    """Each of 16 nodes asks 2 others, drawn anew: 32 exchanges, and nobody is left out."""
+    rng, n, draws = np.random.default_rng(1), 16, 2
+    ratios = []
+    for _ in range(400):
+        x = rng.normal(size=(n, 50))
+        before = x.var(axis=0).sum()
+        asks = [(i, j) for i in range(n) for j in rng.choice(n - 1, draws, replace=False)]
+        for i, j in rng.permutation(asks):
+            pair = [i, j + (j >= i)]
+            x[pair] = x[pair].mean(axis=0)
+        ratios.append(x.var(axis=0).sum() / before)
+    promised = n * draws * math.log(exchange_contraction(n))
+    assert 1.0 < math.log(np.mean(ratios)) / promised < 1.25
+
+
 # --- files --------------------------------------------------------------------------------------
 
 
@@ -110,6 +171,33 @@ def test_two_islands_are_two_cliques_of_four_with_one_link_between_them():
     islands = shape(read(TOPOLOGIES / "two-islands.toml"))
     assert (islands.nodes, islands.links, islands.diameter) == (8, 13, 3)
     assert (islands.degree_min, islands.degree_max) == (3, 4)
+
+
+def test_the_shipped_graphml_is_the_petersen_graph():
+    petersen = read(TOPOLOGIES / "petersen.graphml")
+    assert nx.is_isomorphic(nx.Graph(petersen.links), nx.petersen_graph())
+    assert shape(petersen).gap == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*TOPOLOGIES.glob("*.toml"), *TOPOLOGIES.glob("*.graphml")]),
+    ids=lambda p: p.name,
+)
+def test_every_shipped_file_says_what_it_is_in_a_sentence(path):
+    assert description(path).endswith(".")
+
+
+def test_a_description_is_one_line_or_nothing(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('description = """Two\n  lines."""\nrule = "rnig"\n')
+    assert description(file) == "Two lines."
+    file.write_text("description = 7\n")
+    assert description(file) == ""
+    nx.write_graphml(nx.path_graph(2), tmp_path / "mute.graphml")
+    assert description(tmp_path / "mute.graphml") == ""
+    with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read"):
+        description(tmp_path / "gone.toml")
 
 
 def test_a_topology_is_a_rule_or_a_file(tmp_path):
