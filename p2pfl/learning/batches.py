@@ -48,3 +48,16 @@ class Batches:
         self._order = self._rng.permutation(self._samples)
         self._at = end - self._samples
         return np.concatenate([rest, self._order[: self._at]])
+
+    def several(self, count: int) -> NDArray[np.int64]:
+        """Indices of the next `count` batches, as so many `next` give them: (count, size)."""
+        end = self._at + count * self.size
+        parts = []
+        while end > self._samples:
+            parts.append(self._order[self._at :])
+            self._order = self._rng.permutation(self._samples)
+            self._at, end = 0, end - self._samples
+        parts.append(self._order[self._at : end])
+        self._at = end
+        flat = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return flat.reshape(count, self.size)

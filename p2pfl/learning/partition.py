@@ -2,19 +2,26 @@
 
 Every node computes all shards and takes its own, so that N devices that have the same data set
 split it without talking. A rule is a pure function `(y, count, parameter, rng) -> shards`; every
-sample goes to exactly one shard, and `shards` then raises each to a stated minimum. The same
-labels, partition and seed give the same shards (with the same major version of numpy).
+sample goes to exactly one shard, and `shards` then raises each to a stated minimum. Only `drawn`
+lets nodes have samples in common, so that a swarm can be larger than the data. The same labels,
+partition and seed give the same shards (with the same major version of numpy).
 
     iid           equal sizes, every shard like the whole
     dirichlet:A   label skew: each node draws its mix of classes from Dirichlet(A); 0.1 is hard
                   (one or two classes each), 100 is next to iid
     classes:K     label skew: each node holds K classes, each class split evenly among its holders
     quantity:A    sizes drawn from Dirichlet(A), every shard like the whole
+    shift:S       feature skew: samples as in iid, but every node measures with an instrument of its
+                  own: feature j is scaled by a lognormal(S/2) and moved by a N(0, S) number
+    drawn:A       label skew as in dirichlet, but each node draws exactly the minimum of samples
+                  from all there are, whoever else has them
 
 Hsu, Qi, Brown, arXiv:1909.06335 (Dirichlet mixes per node); McMahan et al., AISTATS 2017,
 arXiv:1602.05629 (few classes per node); Li, Diao, Chen, He, ICDE 2022, arXiv:2102.02079 (the
-taxonomy of skews). Unlike Hsu et al. every sample is used: a node's share of a class is its weight
-for the class divided by all nodes' weights.
+taxonomy of skews); Li, Jiang, Zhang, Kamp, Dou: FedBN, ICLR 2021, arXiv:2102.07623 (feature shift:
+sensors and scanners that differ by node). Unlike Hsu et al. every sample is used: a node's share of
+a class is its weight for the class divided by all nodes' weights. A shift changes what a node
+trains on, never what it is tested on.
 """
 
 from __future__ import annotations
@@ -34,8 +41,13 @@ Indices: TypeAlias = NDArray[np.intp]
 Labels: TypeAlias = NDArray[Any]
 Draw: TypeAlias = Callable[[Labels, int, float, np.random.Generator], list[Indices]]
 
+Shift: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(scale, offset), each (features,): a node sees x * scale + offset."""
+
 MINIMUM = 10
 """Samples every shard has at least, unless a partition says otherwise: fewer are not a batch."""
+_SHIFT_STREAM = 1
+"""Sets the generators of shifts apart from that of the split, which has the bare seed."""
 
 
 def iid(y: Labels, count: int, _: float, rng: np.random.Generator) -> list[Indices]:
@@ -108,17 +120,48 @@ def quantity_skew(y: Labels, count: int, alpha: float, rng: np.random.Generator)
     return _cut(rng.permutation(len(y)), rng.dirichlet(np.full(count, alpha)))
 
 
+def drawn(
+    y: Labels, count: int, alpha: float, rng: np.random.Generator, size: int
+) -> list[Indices]:
+    """Label skew with samples in common: node i draws q_i ~ Dirichlet(alpha), then `size` samples.
+
+    Args:
+        y: (n,) integer classes.
+        count, rng: as in `iid`.
+        alpha: concentration, > 0.
+        size: samples of each node, >= 1; none twice, unless a class has too few.
+
+    Raises:
+        TaskError: `y` is not one class per sample.
+    """
+    classes = _classes(y, "drawn")
+    found = []
+    for mix in rng.dirichlet(np.full(len(classes), alpha), size=count):
+        # a mix of a tiny alpha may be nan: all its weight is then on one class
+        weights = (
+            mix if np.isfinite(mix).all() else np.eye(len(classes))[rng.integers(len(classes))]
+        )
+        wanted = rng.multinomial(size, weights)
+        parts = [
+            rng.choice(members, number, replace=number > len(members))
+            for members, number in zip(classes, wanted, strict=True)
+            if number
+        ]
+        found.append(np.concatenate(parts))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One way to split.
 
     Attributes:
-        draw: the function.
+        draw: the function; None for `drawn`, which is told the minimum too.
         default: the parameter where none is given; None if the rule takes none.
         whole: the parameter must be a whole number.
     """
 
-    draw: Draw
+    draw: Draw | None
     default: float | None
     whole: bool = False
 
@@ -128,6 +171,8 @@ RULES: dict[str, Rule] = {
     "dirichlet": Rule(dirichlet, 0.1),
     "classes": Rule(classes_per_node, 2, whole=True),
     "quantity": Rule(quantity_skew, 0.5),
+    "shift": Rule(iid, 0.5),
+    "drawn": Rule(None, 0.1),
 }
 
 
@@ -234,6 +279,8 @@ def parse_shard(text: str, partition: Partition | str = "iid", seed: int = 0) ->
 def shards(y: Labels, count: int, partition: Partition, seed: int) -> list[Indices]:
     """All shards, each sorted: disjoint, together all of `range(n)`, none below the minimum.
 
+    Those of `drawn` have samples in common instead, and exactly the minimum of them.
+
     Args:
         y: (n, ...) labels or targets, n >= count x partition.minimum.
         count: number of shards, >= 1.
@@ -243,15 +290,17 @@ def shards(y: Labels, count: int, partition: Partition, seed: int) -> list[Indic
     Raises:
         TaskError: too few samples, or labels that the rule cannot use.
     """
-    least = partition.minimum
+    least, draw = partition.minimum, RULES[partition.rule].draw
+    rng = np.random.default_rng(seed)
+    if draw is None:
+        return [np.sort(part) for part in drawn(y, count, partition.parameter or 0.0, rng, least)]
     if len(y) < count * least:
         raise TaskError(
             f"{len(y)} samples cannot give {count} nodes at least {least} each; take at most "
             f"{len(y) // least} shards" + (" or lower ':min='" if least > 1 else "")
         )
-    rng = np.random.default_rng(seed)
-    drawn = RULES[partition.rule].draw(y, count, partition.parameter or 0.0, rng)
-    return [np.sort(part) for part in _raised(drawn, least)]
+    parts = draw(y, count, partition.parameter or 0.0, rng)
+    return [np.sort(part) for part in _raised(parts, least)]
 
 
 def take(y: Labels, shard: Shard) -> Indices:
@@ -261,6 +310,61 @@ def take(y: Labels, shard: Shard) -> Indices:
         TaskError: as `shards`.
     """
     return shards(y, shard.count, shard.partition, shard.seed)[shard.index]
+
+
+def feature_shift(features: int, count: int, sigma: float, seed: int) -> list[Shift]:
+    """How each of `count` nodes sees the features: offsets N(0, sigma), scales lognormal(sigma/2).
+
+    A node's shift depends on seed and index only, so that it stays when others join.
+
+    Args:
+        features: values per sample.
+        count: number of nodes, >= 1.
+        sigma: > 0, in units of the features; they are best standardised or 0 .. 1.
+        seed: of the split; the same at every node.
+    """
+    return [_shift(features, sigma, seed, index) for index in range(count)]
+
+
+def shift_of(features: int, shard: Shard) -> Shift | None:
+    """The shift of one shard, equal to its entry of `feature_shift`; None for the other rules."""
+    if shard.partition.rule != "shift":
+        return None
+    return _shift(features, shard.partition.parameter or 0.0, shard.seed, shard.index)
+
+
+def shifted(x: NDArray[Any], shift: Shift) -> NDArray[np.float32]:
+    """x * scale + offset, feature by feature: x (n, ...) floating -> the same shape, new.
+
+    Raises:
+        TaskError: x is not floating, or has another number of features.
+    """
+    scale, offset = shift
+    check_shift(x, shift)
+    moved: NDArray[np.float32] = x.reshape(len(x), -1) * scale
+    moved += offset
+    return moved.reshape(x.shape)
+
+
+def check_shift(x: NDArray[Any], shift: Shift) -> None:
+    """Whether samples x (n, ...) can be shifted so.
+
+    Raises:
+        TaskError: they cannot.
+    """
+    features = math.prod(x.shape[1:])
+    if x.dtype.kind != "f":
+        raise TaskError(f"partition 'shift' needs floating features, x has dtype {x.dtype}")
+    for name, values in zip(("scale", "offset"), shift, strict=True):
+        if values.shape != (features,):
+            raise TaskError(f"{name} has shape {values.shape}, x has {features} features")
+
+
+def _shift(features: int, sigma: float, seed: int, index: int) -> Shift:
+    rng = np.random.default_rng((seed, index, _SHIFT_STREAM))
+    offset = rng.normal(0, sigma, features)
+    scale = rng.lognormal(0, sigma / 2, features)
+    return scale.astype(np.float32), offset.astype(np.float32)
 
 
 def _raised(parts: list[Indices], minimum: int) -> list[Indices]:

@@ -21,7 +21,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from p2pfl.learning.batches import run_seed
 from p2pfl.learning.checks import Arrays, Metrics, calling, checked_data
 from p2pfl.learning.guarded import Guarded
 from p2pfl.learning.numpy_learner import MLP, NumpyLearner, NumpyModel, SoftmaxRegression
-from p2pfl.learning.partition import Shard, take
+from p2pfl.learning.partition import Shard, shift_of, shifted, take
 from p2pfl.ports import Learner
 
 REQUIRED = ("model", "train_data", "test_data")
@@ -84,6 +84,24 @@ class Task:
             raise TaskError(f"{self.name}: weight_decay is {self.weight_decay!r}, must be >= 0")
         if self.buffers not in ("local", "average"):
             raise TaskError(f"{self.name}: buffers is {self.buffers!r}, must be local or average")
+
+
+def adapted(
+    task: Task, *, learning_rate: float | None = None, batch_size: int | None = None
+) -> Task:
+    """The same task with another learning rate or batch size; None leaves the task's own.
+
+    Raises:
+        TaskError: a value is out of bounds, or the task's optimizer would not look at it.
+    """
+    if learning_rate is not None and task.optimizer is not None:
+        raise TaskError(
+            f"{task.name}: optimizer() brings its own learning rate, {learning_rate:g} is for "
+            "plain SGD"
+        )
+    given = {"learning_rate": learning_rate, "batch_size": batch_size}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return replace(task, **changes) if changes else task
 
 
 def _is_number(value: object) -> bool:
@@ -198,24 +216,77 @@ def build_learner(
     Raises:
         TaskError: the user's code raised, or what it gives cannot be used; one sentence.
     """
-    train = _data(task, "train_data", task.train_data)
+    parts = prepare(task, run)
+    train = parts.train
     if shard is not None:
         mine = take(train[1], shard)
+        shift = shift_of(math.prod(train[0].shape[1:]), shard)
         train = train[0][mine], train[1][mine]
+        if shift is not None:
+            train = shifted(train[0], shift), train[1]
+    return parts.learner(train, seed, threads, parts.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task's model and data, checked: what learners are built from.
+
+    Attributes:
+        task: what to learn.
+        start: seed of the initial weights.
+        model: what `model()` gave: a numpy model or a torch module.
+        train, test: (x, y), all samples.
+    """
+
+    task: Task
+    start: int
+    model: Any
+    train: Arrays
+    test: Arrays
+
+    @property
+    def is_numpy(self) -> bool:
+        """Whether the model is a numpy model; otherwise it is a torch module."""
+        return not _is_module(self.model)
+
+    def learner(self, train: Arrays, seed: int, threads: int | None, module: Any = None) -> Learner:
+        """A learner of these training data, tried on a few samples.
+
+        Args:
+            train: (x, y), this node's samples.
+            seed: of its batch order, >= 0.
+            threads: of torch, for the whole process; None leaves torch's own choice.
+            module: the torch module that it takes over; a new one if None.
+
+        Raises:
+            TaskError: the user's code raised, or what it gives cannot be used; one sentence.
+        """
+        task = self.task
+        if self.is_numpy:
+            learner = _numpy_learner(task, self.model, train, self.test, self.start, seed)
+        else:
+            learner = _torch_learner(task, module, train, self.test, self.start, seed, threads)
+        return learner if task.path is None else Guarded(learner, task.path)
+
+
+def prepare(task: Task, run: str) -> Prepared:
+    """Model and data of a task, checked.
+
+    Raises:
+        TaskError: the user's code raised, or what it gives cannot be used; one sentence.
+    """
+    train = _data(task, "train_data", task.train_data)
     test = _data(task, "test_data", task.test_data)
     start = run_seed(run)
     with calling("model()", task.path):
         model = _model(task, start)
-    if isinstance(model, NumpyModel) and not isinstance(model, type):
-        learner = _numpy_learner(task, model, train, test, start, seed)
-    elif _is_module(model):
-        learner = _torch_learner(task, model, train, test, start, seed, threads)
-    else:
+    is_numpy = isinstance(model, NumpyModel) and not isinstance(model, type)
+    if not is_numpy and not _is_module(model):
         raise TaskError(
             f"{task.name}: model() gives {_told(model)}, expected a torch.nn.Module or a numpy "
             "model such as p2pfl.learning.numpy_learner.MLP"
         )
-    return learner if task.path is None else Guarded(learner, task.path)
+    return Prepared(task, start, model, train, test)
 
 
 def _data(task: Task, name: str, function: Callable[[], Any]) -> Arrays:

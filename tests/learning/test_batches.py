@@ -1,6 +1,7 @@
 """Batches: every epoch sees each sample once, in equal batches."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +33,11 @@ def test_a_runs_seed_is_the_same_for_ever_and_everywhere():
 @given(st.text())
 def test_a_runs_seed_fits_what_generators_take(run):
     assert 0 <= run_seed(run) < 2**63
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 50])
+def test_several_batches_are_those_of_as_many_nexts(size):
+    one, other = (Batches(23, size, np.random.default_rng(4)) for _ in range(2))
+    for count in (1, 5, 2, 30, 1):
+        expected = np.stack([other.next() for _ in range(count)])
+        np.testing.assert_array_equal(one.several(count), expected)

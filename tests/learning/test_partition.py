@@ -10,9 +10,13 @@ from p2pfl.learning.partition import (
     RULES,
     Partition,
     Shard,
+    check_shift,
+    feature_shift,
     parse_partition,
     parse_shard,
     shards,
+    shift_of,
+    shifted,
     take,
 )
 
@@ -27,9 +31,9 @@ def problems(draw):
     size = draw(st.integers(count * minimum, count * minimum + 200))
     classes = draw(st.integers(1, 8))
     y = np.random.default_rng(draw(st.integers(0, 99))).integers(classes, size=size)
-    rule = draw(st.sampled_from(sorted(RULES)))
+    rule = draw(st.sampled_from(sorted(RULES.keys() - {"drawn"})))
     parameter = None
-    if rule in ("dirichlet", "quantity"):
+    if rule in ("dirichlet", "quantity", "shift"):
         parameter = draw(st.sampled_from([0.001, 0.1, 0.5, 10.0, 1000.0]))
     elif rule == "classes":
         parameter = draw(st.integers(-(-classes // count), classes + 2))
@@ -126,6 +130,50 @@ def test_too_few_samples_are_refused_with_the_number_of_nodes_they_allow():
         shards(np.zeros(95, int), 10, Partition(), 0)
 
 
+def test_shift_deals_the_samples_out_like_iid():
+    for one, other in zip(
+        shards(BALANCED, 7, parse_partition("shift:0.3"), 4),
+        shards(BALANCED, 7, parse_partition("iid"), 4),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_shift_has_the_stated_spread_and_belongs_to_seed_and_index():
+    drawn = feature_shift(2000, 3, 0.4, seed=5)
+    for scale, offset in drawn:
+        assert scale.dtype == offset.dtype == np.float32
+        assert offset.std() == pytest.approx(0.4, rel=0.1)
+        assert np.log(scale).std() == pytest.approx(0.2, rel=0.1)
+        assert abs(offset.mean()) < 0.05
+    more = feature_shift(2000, 4, 0.4, seed=5)
+    np.testing.assert_array_equal(drawn, more[:3])
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], feature_shift(2000, 1, 0.4, seed=6)[0])
+    mine = shift_of(2000, Shard(2, 3, parse_partition("shift:0.4"), 5))
+    np.testing.assert_array_equal(mine, drawn[2])
+
+
+def test_other_rules_shift_nothing():
+    assert shift_of(5, Shard(0, 2, Partition("iid"))) is None
+
+
+def test_samples_are_shifted_feature_by_feature_whatever_their_shape():
+    x = np.ones((3, 2, 2), np.float32)
+    scale, offset = np.arange(4, dtype=np.float32), np.full(4, 0.5, np.float32)
+    moved = shifted(x, (scale, offset))
+    np.testing.assert_array_equal(moved, np.broadcast_to([[0.5, 1.5], [2.5, 3.5]], x.shape))
+    np.testing.assert_array_equal(x, 1)
+
+
+def test_data_that_cannot_be_shifted_are_refused():
+    shift = feature_shift(4, 1, 0.5, 0)[0]
+    with pytest.raises(TaskError, match="needs floating features, x has dtype int64"):
+        check_shift(np.ones((3, 4), np.int64), shift)
+    with pytest.raises(TaskError, match=r"scale has shape \(4,\), x has 5 features"):
+        shifted(np.ones((3, 5), np.float32), shift)
+
+
 @given(problems())
 def test_a_partition_is_what_its_text_says(problem):
     partition = problem[2]
@@ -136,7 +184,7 @@ def test_a_partition_is_what_its_text_says(problem):
     ("text", "said"),
     [
         ("dirichlt:0.1", "did you mean 'dirichlet'"),
-        ("zipf", "known: iid, dirichlet, classes, quantity"),
+        ("zipf", "known: iid, dirichlet, classes, quantity, shift"),
         ("dirichlet:0", "needs a number > 0"),
         ("dirichlet:nan", "needs a number > 0"),
         ("dirichlet:many", "is not RULE"),
@@ -164,3 +212,22 @@ def test_a_shard_is_counted_from_one_on_the_command_line():
 def test_a_wrong_shard_is_refused(text):
     with pytest.raises(ConfigError, match="shard"):
         parse_shard(text)
+
+
+def test_drawn_shards_have_just_the_minimum_and_may_be_more_than_the_data() -> None:
+    y = np.repeat(np.arange(4), 25)
+    parts = shards(y, 300, parse_partition("drawn:0.3:min=16"), 5)
+    assert len(parts) == 300
+    assert {len(part) for part in parts} == {16}
+    assert all(len(np.unique(part)) == 16 for part in parts)
+    mixes = np.array([np.bincount(y[part], minlength=4) for part in parts])
+    assert (mixes.max(axis=1) >= 9).mean() > 0.5, "they are skewed"
+    assert np.abs(mixes.sum(axis=0) / mixes.sum() - 0.25).max() < 0.06, "and cover all together"
+    again = shards(y, 300, parse_partition("drawn:0.3:min=16"), 5)
+    assert all((a == b).all() for a, b in zip(parts, again, strict=True))
+
+
+def test_a_class_with_too_few_samples_is_drawn_from_several_times() -> None:
+    y = np.array([0, 0, 1, 1])
+    (part,) = shards(y, 1, parse_partition("drawn:0.001:min=10"), 0)
+    assert len(part) == 10
