@@ -130,7 +130,8 @@ def _last(trace: Trace) -> NDArray[np.bool_]:
 
 
 def _mean(values: Floats) -> float | None:
-    known = values[np.isfinite(values)]
+    """Infinity counts: models that ran away must not be left out of what is expected of them."""
+    known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None
 
 
