@@ -57,7 +57,7 @@ class Exchanged:
         weight: the mixing weight that was applied, 0 where nothing was mixed.
         staleness: tau in cycles, as the answerer measured it.
         distance: l2 norm of the flow divided by its weight: how far apart the two models were.
-        bytes_in, bytes_out: on the wire, headers included.
+        bytes_in, bytes_out: of payloads.
         seconds: from the request to its answer, at the asker; arrival of the payload, at the
             answerer.
     """
