@@ -16,6 +16,7 @@ Rules of the file:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -50,6 +51,8 @@ T = TypeVar("T")
 
 _BUSY_RETRY_S = 0.05
 _LONELY_CYCLES = 5
+_EXPIRIES_PER_HORIZON = 100
+"""Looking for what is past the horizon costs a look at everything that is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class GossipState:
         self._shares = Shares(config.weight)
         self._mixes_at_start = 0
         self._mixes_at_end = 0
+        self._next_expiry = -math.inf
         self._lonely = _LONELY_CYCLES if age else 0
 
     def snapshot(self, codec: str, now: float) -> Snapshot:
@@ -201,7 +205,7 @@ class GossipState:
 
     def can_ask(self) -> bool:
         """Whether one more exchange may be in flight."""
-        return self._share() > 0 and self.outbox.in_flight < self._config.outstanding
+        return self._share() > 0 and len(self.outbox.in_flight) < self._config.outstanding
 
     def open(self, peer: str, now: float) -> Pending:
         """Set a share aside for an exchange with `peer`; the caller has checked `can_ask`."""
@@ -215,7 +219,7 @@ class GossipState:
         return self._account().to_ask_with(self.outbox.set_aside(self.lineage))
 
     def _account(self) -> Shares:
-        if self.outbox.in_flight == 0:
+        if not self.outbox.in_flight:
             self._shares.none_in_flight()
         return self._shares
 
@@ -289,11 +293,9 @@ class GossipState:
         """No answer came in time: the slot is free again, RESOLVE will tell."""
         self._postpone(pending, now)
 
-    @staticmethod
-    def _postpone(pending: Pending, since: float) -> None:
+    def _postpone(self, pending: Pending, since: float) -> None:
         since = max(since, pending.started)
-        if not pending.unresolved:
-            pending.unresolved, pending.unresolved_since = True, since
+        self.outbox.left_to_resolve(pending, since)
         pending.attempts += 1
         pending.next_attempt = since + min(0.1 * 2.0 ** min(pending.attempts, 10), 8.0)
 
@@ -422,5 +424,8 @@ class GossipState:
 
     def expire(self, now: float) -> list[Pending]:
         """Let go of what is past the horizon; returns exchanges whose end was never learnt."""
+        if now < self._next_expiry:
+            return []
+        self._next_expiry = now + self._config.retry_horizon_s / _EXPIRIES_PER_HORIZON
         self.inbox.expire(now)
         return self.outbox.expire(now)

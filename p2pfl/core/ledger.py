@@ -14,7 +14,7 @@ began first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from p2pfl.core.messages import Adopted, Answer, Cancelled, Flow, payload_of
@@ -58,19 +58,20 @@ class Outbox:
         self._limit = limit
         self._next_seq = 0
         self._open: dict[str, dict[int, Pending]] = {}
+        self._in_flight: dict[int, Pending] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
 
     @property
-    def in_flight(self) -> int:
+    def in_flight(self) -> Collection[Pending]:
         """Exchanges that wait for their answer, unresolved ones not counted: a dead peer must not
         hold a slot."""
-        return sum(not pending.unresolved for pending in self)
+        return self._in_flight.values()
 
     def set_aside(self, lineage: int) -> float:
         """Q: shares of our model that answers on their way may still take."""
-        return sum(p.weight for p in self if not p.unresolved and p.lineage == lineage)
+        return sum([p.weight for p in self._in_flight.values() if p.lineage == lineage])
 
     def __iter__(self) -> Iterator[Pending]:
         for by_seq in self._open.values():
@@ -83,7 +84,14 @@ class Outbox:
         pending = Pending(peer, self._next_seq, now, own_steps, lineage, weight)
         self._next_seq += 1
         self._open.setdefault(peer, {})[pending.seq] = pending
+        self._in_flight[pending.seq] = pending
         return pending
+
+    def left_to_resolve(self, pending: Pending, since: float) -> None:
+        """No answer came in time; it is asked about from now on."""
+        if not pending.unresolved:
+            pending.unresolved, pending.unresolved_since = True, since
+            self._in_flight.pop(pending.seq, None)
 
     def find(self, peer: str, seq: int) -> Pending | None:
         """The open exchange `seq` with `peer`, if it is open."""
@@ -91,6 +99,7 @@ class Outbox:
 
     def close(self, pending: Pending) -> None:
         """Its end is known."""
+        self._in_flight.pop(pending.seq, None)
         by_seq = self._open.get(pending.peer, {})
         by_seq.pop(pending.seq, None)
         if not by_seq:

@@ -12,6 +12,7 @@ pieces can do no harm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -74,9 +75,8 @@ class FlowNorm:
 
 
 def _squared(values: Vector) -> float:
-    """|values|^2, infinite where the square of a huge one overflows."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.dot(values, values))
+    """|values|^2, infinite where the square of a huge one overflows; the caller expects that."""
+    return float(np.dot(values, values))
 
 
 def flow_in(
@@ -104,15 +104,14 @@ def flow_in(
             with np.errstate(over="ignore", invalid="ignore"):
                 flow -= x[at]
                 flow *= np.float32(weight)
-            squared = _squared(flow)
-            if not np.isfinite(squared):
-                # what overflows, or is not a number here, does not flow: the other end stays whole
-                np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
                 squared = _squared(flow)
-            if not codec.in_place:
-                codec.encode(flow, rng, data)
-                flow = codec.decode(data, size)
-            with np.errstate(over="ignore"):
+                if not math.isfinite(squared):
+                    # what overflows, or is not a number here, does not flow: the other end is whole
+                    np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+                    squared = _squared(flow)
+                if not codec.in_place:
+                    codec.encode(flow, rng, data)
+                    flow = codec.decode(data, size)
                 x[at] += flow
             norm.squared += squared
             reached = at.stop
@@ -138,9 +137,9 @@ def flow_out(x: Vector, flow: Encoded, norm: FlowNorm, begin: int = 0) -> Iterat
     for at in pieces(x.size):
         if at.stop > begin:
             values = flow.values(at)
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 x[at] -= values
-            norm.squared += _squared(values)
+                norm.squared += _squared(values)
             yield at.stop
 
 

@@ -92,7 +92,7 @@ class Asking:
         for peer in [peer for peer, until in self._resting.items() if until <= now]:
             del self._resting[peer]
         free = self._unsuspected()
-        avoided = self._resting.keys() | {p.peer for p in vitals.state.outbox if not p.unresolved}
+        avoided = self._resting.keys() | {p.peer for p in vitals.state.outbox.in_flight}
         if avoided:
             free = tuple([peer for peer in free if peer not in avoided])
         if count == 1 and free:

@@ -11,8 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from p2pfl.sim.loop import NS, VirtualLoop
+
+
+class Cancellable(Protocol):
+    """Something planned."""
+
+    def cancel(self) -> None:
+        """It will not happen."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +41,7 @@ class _Flow:
     then: Callable[[], None]
     rate: float = 0.0
     since_ns: int = 0
-    timer: asyncio.TimerHandle | None = None
+    timer: Cancellable | None = None
 
 
 class Links:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 NS = 1_000_000_000
 """Nanoseconds of a second."""
 _NAMED = 12
+_SWEPT_FROM = 1000
 
 HOST: ContextVar[Host | None] = ContextVar("host", default=None)
 """Whose code is running; None is the world's own."""
@@ -50,9 +51,42 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_paused = False
-        self.held: list[asyncio.Handle] = []
+        self.held: list[_Handle] = []
         self.context = Context()
         self.context.run(HOST.set, self)
+
+
+class _Handle:
+    """What is to be called; as asyncio's own, without what it keeps for debugging."""
+
+    __slots__ = ("args", "callback", "context", "is_cancelled", "loop", "when_ns")
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        when_ns: int,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: Context | None,
+    ) -> None:
+        self.loop, self.when_ns, self.callback, self.args = loop, when_ns, callback, args
+        self.context = copy_context() if context is None else context
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """It will not be called."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            self.callback, self.args = _nothing, ()
+            self.loop.cancelled += self.when_ns > self.loop.now_ns
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.is_cancelled
+
+    def when(self) -> float:
+        """When it is due, in virtual seconds."""
+        return self.when_ns / NS
 
 
 class _Task(asyncio.Task[Any]):
@@ -70,8 +104,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     Attributes:
         now_ns: the present.
-        escaped: what reached for the real world; raised by the loop itself at the next moment, so
-            that nobody can swallow it.
+        cancelled: timers that are still kept, and will not be called.
+        failure: what reached for the real world, or was handled by nobody; raised by the loop
+            itself at the next moment, so that it cannot be swallowed.
 
     Raises:
         Deadlock: from `run_until_complete`, when nothing can ever happen any more.
@@ -81,12 +116,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.now_ns = 0
-        self._due: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
+        self._due: deque[_Handle] = deque()
+        self._timers: list[tuple[int, int, _Handle]] = []
         self._serial = 0
         self._tasks_made = 0
-        self.escaped: Escape | None = None
-        self._cancelled = 0
+        self.failure: BaseException | None = None
+        self.cancelled = 0
         self._paused: dict[Host, None] = {}
 
     # --- time -----------------------------------------------------------------------------------
@@ -97,80 +132,84 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
+    ) -> _Handle:
         """Run it now, after what is due already."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(self, self.now_ns, callback, args, context)
         self._due.append(handle)
         return handle
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
+    ) -> _Handle:
         """As `call_soon`: Ctrl-C comes this way, but nothing comes from other threads.
 
         Raises:
             Escape: there, and in the loop.
         """
         if threading.get_ident() != self._thread_id:  # type: ignore[attr-defined]
-            self.escaped = Escape(f"another thread calls {callback!r}; a simulation has only one")
-            raise self.escaped
+            self.failure = Escape(f"another thread calls {callback!r}; a simulation has only one")
+            raise self.failure
         return self.call_soon(callback, *args, context=context)
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Handle:
         """Run it `delay` seconds from now."""
         return self.call_at_ns(self.now_ns + _ns(delay), callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Handle:
         """Run it when it is `when` seconds."""
         return self.call_at_ns(_ns(when), callback, *args, context=context)
 
     def call_at_ns(
         self, when: int, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Handle:
         """Run it when it is `when` nanoseconds; what is due at the same time runs in this order."""
-        handle = asyncio.TimerHandle(when / NS, callback, args, self, context)
+        handle = _Handle(self, when, callback, args, context)
         self._serial += 1
         heapq.heappush(self._timers, (when, self._serial, handle))
-        handle._scheduled = True  # type: ignore[attr-defined]
-        return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Most time-outs are cancelled; now and then they are swept out."""
-        self._cancelled += 1
-        if self._cancelled > 1000 and self._cancelled * 2 > len(self._timers):
-            self._timers = [timer for timer in self._timers if not timer[2]._cancelled]
+        if self.cancelled > _SWEPT_FROM and 2 * self.cancelled > len(self._timers):
+            # most time-outs are cancelled; now and then they are swept out
+            self._timers = [timer for timer in self._timers if not timer[2].is_cancelled]
             heapq.heapify(self._timers)
-            self._cancelled = 0
+            self.cancelled = 0
+        return handle
 
     def _run_once(self) -> None:
         due, timers = self._due, self._timers
         if not due:
-            while timers and timers[0][2]._cancelled:
+            while timers and timers[0][2].is_cancelled:
                 heapq.heappop(timers)
-                self._cancelled -= 1
-            if not timers:
-                if not self._stopping:  # type: ignore[attr-defined]
-                    raise Deadlock(self._waiters())
-                return
-            self.now_ns = max(self.now_ns, timers[0][0])
-        if self.escaped is not None:
-            raise self.escaped
+                self.cancelled -= 1
+            if timers:
+                self.now_ns = max(self.now_ns, timers[0][0])
+            elif not self._stopping:  # type: ignore[attr-defined]
+                raise Deadlock(self._waiters())
+        if self.failure is not None:
+            raise self.failure
         while timers and timers[0][0] <= self.now_ns:
             due.append(heapq.heappop(timers)[2])
         for _ in range(len(due)):
             handle = due.popleft()
-            if handle._cancelled:
+            if handle.is_cancelled:
                 continue
             if self._paused:
-                host = handle._context.get(HOST)  # type: ignore[attr-defined]
+                host = handle.context.get(HOST)
                 if host is not None and host.is_paused:
                     host.held.append(handle)
                     continue
-            handle._run()
+            try:
+                handle.context.run(handle.callback, *handle.args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # whatever it is, it ends the world
+                self.failure = error
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """An error that nobody handles ends the world: in a real one it would only be logged."""
+        self.failure = context.get("exception") or RuntimeError(context.get("message"))
 
     # --- hosts ----------------------------------------------------------------------------------
 
@@ -258,6 +297,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a virtual world of its own."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+def _nothing() -> None:
+    """What a cancelled handle holds instead of what it would have called."""
 
 
 def _ns(seconds: float) -> int:

@@ -89,5 +89,5 @@ def _escape(what: str, frame: Any) -> NoReturn:
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     error = Escape(f"{what} in {place}; a simulated node has only what it is given")
     if _watching is not None:
-        _watching.escaped = error
+        _watching.failure = error
     raise error

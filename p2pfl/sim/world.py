@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfl.config import NodeConfig
 from p2pfl.core.events import Event
@@ -137,7 +138,7 @@ class World:
         names: Sequence[str],
         config: NodeConfig,
         learner: Callable[[int, int], Learner],
-        step_s: Sequence[float],
+        step_s: Sequence[float] | NDArray[np.float64],
         jitter: float = 0.0,
         conditions: Conditions | None = None,
         recorder: Recorder,

@@ -91,7 +91,7 @@ class Adversary(RuleBasedStateMachine):
             self.world.come_to_rest()
             assert_whole(self.world)
             for member in self.world.members:
-                assert member.state.outbox.in_flight == 0
+                assert not member.state.outbox.in_flight
 
 
 Adversary.TestCase.settings = settings(deadline=None, max_examples=200, stateful_step_count=40)

@@ -53,11 +53,11 @@ def test_numbers_rise_across_peers_and_the_floor_is_the_oldest_open_one_of_each(
 def test_what_is_unresolved_holds_no_slot_but_keeps_the_floor_down():
     box = outbox()
     first, second = opened(box, "a"), opened(box, "b")
-    first.unresolved = True
-    assert box.in_flight == 1
+    box.left_to_resolve(first, 1.0)
+    assert list(box.in_flight) == [second]
     assert box.floor("a") == 0
-    second.unresolved = True
-    assert box.in_flight == 0
+    box.left_to_resolve(second, 1.0)
+    assert not box.in_flight
     assert len(box) == 2
 
 
@@ -88,7 +88,7 @@ def test_past_the_horizon_an_exchange_is_given_up_and_named():
     box = outbox()
     old, young, flying = (opened(box, "a", now=0.0) for _ in range(3))
     for pending, since in ((old, 5.0), (young, 6.0)):
-        pending.unresolved, pending.unresolved_since = True, since
+        box.left_to_resolve(pending, since)
     assert box.expire(5 + HORIZON_S) == []
     assert box.expire(5.5 + HORIZON_S) == [old]
     assert list(box) == [young, flying]
@@ -225,7 +225,7 @@ def test_the_answerer_forgets_later_than_the_asker_even_if_its_clock_is_a_tenth_
 ):
     asker, answerer = outbox(), inbox()
     pending = opened(asker, "b", now=0.0)
-    pending.unresolved, pending.unresolved_since = True, patience_s
+    asker.left_to_resolve(pending, patience_s)
     answerer.keep("a", 1, flow(pending.seq), now=way_s * pace)
     asker.expire(asked_s)
     answerer.expire(asked_s * pace)
