@@ -24,10 +24,13 @@ _COMMANDS = {
     "status": ("p2pfl.cli.look", "Show what one node is doing."),
     "doctor": ("p2pfl.cli.look", "Explain why two nodes do not see each other."),
     "run": ("p2pfl.cli.run", "Run a scenario: a swarm in virtual time, or real processes."),
-    "sweep": ("p2pfl.cli.sweep", "Run a scenario many times and compare."),
+    "sweep": ("p2pfl.cli.sweep", "Run a scenario over a grid of values, with many seeds."),
     "replay": ("p2pfl.cli.run", "Do a virtual run again and say whether it was the same."),
-    "record": ("p2pfl.cli.record", "Make a scenario of what real nodes went through."),
-    "topology": ("p2pfl.cli.topology", "Show what a neighbour rule is worth."),
+    "record": ("p2pfl.cli.record", "Turn a run that really happened into a scenario."),
+    "topology": (
+        "p2pfl.cli.topology",
+        "Show what a neighbour rule looks like, and how fast it mixes.",
+    ),
     "export": ("p2pfl.cli.files", "Save a node's trained model for use elsewhere."),
 }
 

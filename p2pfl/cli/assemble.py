@@ -6,6 +6,7 @@ Rule of the file: what can be wrong with the user's words is found before anythi
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -25,11 +26,12 @@ from p2pfl.edge.identity import StateDir, default_path
 from p2pfl.edge.interfaces import survey, usable
 from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Mdns
-from p2pfl.edge.static import StaticPeers, merge
+from p2pfl.edge.static import StaticPeers, merge, parse
 from p2pfl.edge.worker import Worker
 from p2pfl.errors import ConfigError
+from p2pfl.learning.paced import Paced
 from p2pfl.learning.partition import parse_partition, parse_shard
-from p2pfl.learning.task import build_learner, find_task
+from p2pfl.learning.task import adapted, build_learner, find_task
 from p2pfl.node import Node
 from p2pfl.ports import Discovery, Learner
 
@@ -62,6 +64,8 @@ def prepared(config: DeviceConfig) -> Prepared:
     """
     rule(config.topology)
     static = StaticPeers(config.peers)
+    if config.advertise is not None:
+        _checked_advertise(config.advertise)
     if config.mdns:
         found = survey(config.interfaces)
         if not any(interface.verdict.may_change for interface in found):
@@ -74,13 +78,30 @@ def prepared(config: DeviceConfig) -> Prepared:
     if config.shard is not None:
         shard = parse_shard(config.shard, partition, config.data_seed)
     seed = secrets.randbits(63) if config.seed is None else config.seed
-    learner = build_learner(
-        find_task(config.task), run=config.run, seed=seed, shard=shard, threads=config.threads
+    task = adapted(
+        find_task(config.task), learning_rate=config.learning_rate, batch_size=config.batch_size
     )
+    learner = build_learner(task, run=config.run, seed=seed, shard=shard, threads=config.threads)
+    if config.step_s is not None:
+        learner = Paced(learner, config.step_s)
     announcement = Announcement(
         _NOBODY, config.name, config.run, learner.layout.digest, str(wire.VERSION)
     )
     return Prepared(config, learner, static, seed, announcement)
+
+
+def _checked_advertise(address: str) -> None:
+    """A host name would not do: packets tell peers where to answer, and nobody asks a name server.
+
+    Raises:
+        ConfigError: it is not IP:PORT.
+    """
+    try:
+        ipaddress.ip_address(parse(address)[0])
+    except (ConfigError, ValueError):
+        raise ConfigError(
+            f"advertise is '{address}', expected IP:PORT as in 203.0.113.7:4000"
+        ) from None
 
 
 def state_path(config: DeviceConfig) -> Path:
@@ -101,7 +122,7 @@ async def assembled(ready: Prepared) -> AsyncIterator[Node]:
     config, learner, seed = ready.config, ready.learner, ready.seed
     path = state_path(config)
     async with AsyncExitStack() as closing:
-        transport = HttpTransport(config.bind, config.port, config.limits)
+        transport = HttpTransport(config.bind, config.port, config.limits, config.advertise)
         closing.callback(transport.close)
         state = closing.enter_context(StateDir.open(path, run=config.run, layout=learner.layout))
         checkpoints = Checkpoints(

@@ -38,7 +38,7 @@ Examples:
   p2pfl run scenarios/hello-8.toml
   p2pfl run churn-30 --seed 3 --set gossip.codec=int8       a name in scenarios/ will do
   p2pfl run scenarios/hello-8.toml --engine processes       the same with real nodes
-  p2pfl run blackout --json --quiet | tail -n 1 | jq .passed
+  p2pfl run blackout --json --quiet | tail -n 1 | jq .ok
 """
 )
 @click.argument("scenario")
@@ -112,7 +112,8 @@ def run(
 @click.command(
     epilog="""\b
 Example:
-  p2pfl run scenarios/churn-30.toml --out /tmp/churn && p2pfl replay /tmp/churn
+  p2pfl run scenarios/churn-30.toml --out churn
+  p2pfl replay churn
 """
 )
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))

@@ -117,7 +117,8 @@ class Director:
                 self._stop(machine)
             self._mark(now, None, f"{_listed(hit)} asked to stop", hit, "stop")
         elif event.start is not None:
-            hit = self._chosen(event.start, down=True)
+            # names mean these, whether they are up or not; the disk of one that is up is in use
+            hit = [m for m in self._chosen(event.start, down=True) if m.life is None]
             for machine in hit:
                 self._by_chance.discard(machine.place)
                 if event.lost_state:

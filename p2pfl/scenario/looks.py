@@ -82,7 +82,8 @@ class Looks:
         if saved is not None:
             return saved.weights
         assert self._learners.initial is not None
-        return self._learners.initial[machine.place]
+        weights: Vector = self._learners.initial[machine.place]
+        return weights
 
 
 def _under_way(machine: Machine, by_id: dict[str, Node]) -> Iterator[Floats]:

@@ -113,7 +113,8 @@ class TaskSpec(_Frozen):
     )
     partition: str = Field(
         "dirichlet:0.1",
-        description="iid, dirichlet:ALPHA, classes:K, quantity:ALPHA or shift:SIGMA",
+        description="iid, dirichlet:ALPHA, classes:K, quantity:ALPHA, shift:SIGMA, or drawn:ALPHA "
+        "(exactly `minimum` samples each, in common with others)",
     )
     minimum: Count = Field(10, description="samples every node has at least")
     learning_rate: Positive | None = Field(None, description="of plain SGD; None: the task's own")
@@ -404,7 +405,7 @@ class Expect(_Frozen):
 class Scenario(_Frozen):
     """One experiment, whole."""
 
-    name: str = Field("scenario", pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*", max_length=40)
+    name: str = Field("scenario", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)
     description: str = ""
     nodes: int = Field(ge=1, le=100_000)
     topology: str = Field(

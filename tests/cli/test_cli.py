@@ -18,7 +18,10 @@ from p2pfl.cli.node import configured
 from p2pfl.config import DeviceConfig
 from p2pfl.errors import ConfigError
 
-COMMANDS = ("demo", "node", "init", "peers", "status", "doctor", "export")
+COMMANDS = (
+    *("demo", "node", "init", "peers", "status", "doctor", "export"),
+    *("run", "sweep", "replay", "record", "topology"),
+)
 
 
 # --- help ----------------------------------------------------------------------------------------
