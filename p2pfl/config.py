@@ -196,6 +196,11 @@ class DeviceConfig(NodeConfig):
     task: str = Field(min_length=1, description="built-in name, or path of a Python task file")
     bind: str = Field("", description="address to listen on; empty means all, IPv4 and IPv6")
     port: int = Field(0, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
+    advertise: str | None = Field(
+        None,
+        description="IP:PORT at which others reach this node, where it is not what it listens on: "
+        "port forwarding, a proxy",
+    )
     peers: tuple[str, ...] = Field((), description="HOST:PORT of nodes that mDNS cannot find")
     mdns: bool = Field(True, description="find peers, and be found, by multicast DNS")
     interfaces: tuple[str, ...] = Field(
@@ -207,12 +212,18 @@ class DeviceConfig(NodeConfig):
     )
     partition: str = Field(
         "iid",
-        description="how those parts are drawn: iid, dirichlet:ALPHA, classes:K or quantity:ALPHA; "
-        "with :min=N samples at least",
+        description="how those parts are drawn: iid, dirichlet:ALPHA, classes:K, quantity:ALPHA, "
+        "shift:SIGMA or drawn:ALPHA; with :min=N samples at least",
     )
     data_seed: int = Field(0, ge=0, description="seed of that draw, equal on all nodes")
     seed: int | None = Field(None, ge=0, description="seed of batches and choices; None: chance")
     threads: Count = Field(1, description="processor threads that training may use")
+    learning_rate: Positive | None = Field(None, description="of plain SGD; none: the task's own")
+    batch_size: Count | None = Field(None, description="samples a local step; none: the task's own")
+    step_s: Positive | None = Field(
+        None,
+        description="a local step lasts at least so long: models a slower device on this one",
+    )
 
 
 def from_mapping(

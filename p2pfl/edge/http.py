@@ -59,17 +59,23 @@ class HttpTransport:
         bind: address to listen on; "" means every address, IPv4 and IPv6.
         port: 0 takes any free one.
         limits: what strangers may cost us.
+        advertised: `host:port` at which others reach it, where that is another address.
     """
 
-    def __init__(self, bind: str, port: int, limits: LimitsConfig) -> None:
+    def __init__(
+        self, bind: str, port: int, limits: LimitsConfig, advertised: str | None = None
+    ) -> None:
         self.traffic = Traffic()
         self.limits = limits
+        self._advertised = advertised
         self._socket = _listen(bind, port)
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def address(self) -> str:
-        """Where this node serves; the host is unspecified if it listens everywhere."""
+        """Where others reach this node; the host is unspecified if it listens everywhere."""
+        if self._advertised is not None:
+            return self._advertised
         host, port = self._socket.getsockname()[:2]
         return join(host, port)
 

@@ -21,7 +21,7 @@ from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Clock
 from p2pfl.scenario import alone
 from p2pfl.scenario.measure import final, resumed, shifted, stall
-from p2pfl.scenario.processes import NodeProcess, Swarm
+from p2pfl.scenario.processes import NodeProcess, Swarm, obituary, sole
 from p2pfl.scenario.record import Happening, Plan, Record, Sample, What
 from p2pfl.scenario.scene import Mood, Row, Scene, Show, state_of
 from p2pfl.scenario.timeline import Action, Role, Step
@@ -87,7 +87,7 @@ class Demo:
         try:
             return await self._played()
         except BaseExceptionGroup as group:
-            raise _sole(group) from None
+            raise sole(group) from None
 
     async def _played(self) -> Record:
         plan, swarm = self._plan, self._swarm
@@ -119,7 +119,7 @@ class Demo:
             await asyncio.sleep(_TICK_S)
             for node in self._swarm.nodes.values():
                 if node.has_died():
-                    raise ConfigError(_obituary(node))
+                    raise ConfigError(obituary(node))
             if self._clock() - self._began > ASSEMBLY_S:
                 found = sum(map(self._has_found_all, plan.first))
                 raise NetworkError(
@@ -183,7 +183,7 @@ class Demo:
         for node in self._swarm.nodes.values():
             if node.has_died():
                 self._untimely.append(node.name)
-                self._happen(node.name, What.DIED, _obituary(node))
+                self._happen(node.name, What.DIED, obituary(node))
         for name, what in tuple(self._awaited.items()):
             seen = self._present(name)
             if seen is None or seen.state != "training" or seen.accuracy is None:
@@ -278,17 +278,3 @@ class Demo:
             untimely=tuple(dict.fromkeys(self._untimely)),
             killed_at_end=tuple(late),
         )
-
-
-def _obituary(node: NodeProcess) -> str:
-    """How a node ended by itself, in its own words."""
-    words = node.last_words() or "it said nothing"
-    code = node.exit_code
-    how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
-    return f"{node.name} ended by itself ({how}); the end of {node.log}:\n{words}"
-
-
-def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What really happened; task groups wrap it."""
-    inner = group.exceptions[0]
-    return _sole(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -106,12 +106,17 @@ class EventLog:
         Raises:
             Diverged: the recorded run had more.
         """
-        self._flush()
-        if self._file is not None:
-            self._file.close()
+        self.put_down()
         missing = next(self._recorded, None) if self._recorded is not None else None
         if missing is not None:
             raise Diverged(f"event {self.count + 1} is missing; recorded was {missing}")
+
+    def put_down(self) -> None:
+        """Write what there is; also of a run that failed, so that it can be looked at."""
+        self._flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _flush(self) -> None:
         data = b"".join(self._buffer)

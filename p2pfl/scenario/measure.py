@@ -6,13 +6,21 @@ Rule of the file: pure functions, but for the journals they read. Journals say w
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+from numpy.typing import NDArray
+
 from p2pfl.edge.journal import read
+from p2pfl.errors import StateError
+from p2pfl.scenario.trace import STALENESS_EDGES
 from p2pfl.scenario.watching import Look
 
 LAST_SHARE = 0.1
@@ -44,6 +52,63 @@ def stall(journal: Path, begin: float, end: float) -> float:
         StateError: the journal cannot be read.
     """
     return longest_gap((row["wall"] for row in read(journal, "cycle")), begin, end)
+
+
+@dataclass(slots=True)
+class Tallied:
+    """What the journals of one node say of a while.
+
+    Attributes:
+        outcomes: exchanges it asked for, by how they ended.
+        staleness: (len(STALENESS_EDGES),) int64, exchanges it answered, by staleness.
+        cycles: when each training cycle ended, seconds since 1970, by time.
+        steps, training_s: local steps, and how long they took.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    staleness: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(len(STALENESS_EDGES), np.int64)
+    )
+    cycles: list[float] = field(default_factory=list)
+    steps: int = 0
+    training_s: float = 0.0
+
+
+def tallied(journals: Iterable[Path], begin: float, end: float) -> Tallied:
+    """Count what the journals of one node hold; one that cannot be read says nothing.
+
+    Args:
+        journals: of all its lives.
+        begin, end: seconds since 1970.
+    """
+    found = Tallied()
+    for journal in journals:
+        with suppress(StateError):
+            for row in read(journal, "cycle"):
+                if begin < row["wall"] < end:
+                    found.cycles.append(row["wall"])
+                    found.steps += row["steps"]
+                    found.training_s += row["seconds"]
+            for row in read(journal, "exchanged"):
+                if not begin < row["wall"] < end:
+                    continue
+                if row["role"] == "asked":
+                    found.outcomes[row["outcome"]] += 1
+                elif row["outcome"] == "flow":
+                    found.staleness[bisect_right(STALENESS_EDGES, row["staleness"]) - 1] += 1
+    found.cycles.sort()
+    return found
+
+
+def longest_stall(cycles: Sequence[float], spans: Iterable[tuple[float, float]]) -> float:
+    """The longest pause between two training cycles while the node was up; NaN if it never was.
+
+    Args:
+        cycles: when they ended.
+        spans: from when until when it was up; both ends count as the end of a pause.
+    """
+    gaps = [longest_gap(cycles, *span) for span in spans if span[0] < span[1]]
+    return max(gaps, default=float("nan"))
 
 
 def resumed(journal: Path) -> int:

@@ -83,6 +83,7 @@ class NodeProcess:
         self.starts = 0
         self._command = tuple(command)
         self._guard = guard
+        self._asides: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -150,6 +151,25 @@ class NodeProcess:
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(signal.SIGTERM)
             self.condition = Condition.STOPPED
+
+    def forget(self) -> None:
+        """Its disk is empty: what was on it is moved aside, for us to look at.
+
+        Raises:
+            ConfigError: it lives, and its disk is in use.
+        """
+        if self.condition.is_alive:
+            raise ConfigError(f"{self.name} is {self.condition}, its disk cannot be emptied")
+        if self.state_dir.exists():
+            aside = self.state_dir.with_name(f"{self.name}.lost-{len(self._asides) + 1}")
+            self.state_dir.rename(aside)
+            self._asides.append(aside)
+
+    @property
+    def journals(self) -> list[Path]:
+        """All its journals that exist: those on disks that were lost, and the present one."""
+        paths = (folder / JOURNAL for folder in (*self._asides, self.state_dir))
+        return [path for path in paths if path.is_file()]
 
     def has_died(self) -> bool:
         """Whether it ended though nobody asked it to; true once for each such end."""
@@ -289,3 +309,17 @@ class Swarm:
                 self.addresses.pop(seen.name, None)
             else:
                 self.addresses[seen.name] = seen.addresses[0]
+
+
+def obituary(node: NodeProcess) -> str:
+    """How a node ended by itself, in its own words."""
+    words = node.last_words() or "it said nothing"
+    code = node.exit_code
+    how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
+    return f"{node.name} ended by itself ({how}); the end of {node.log}:\n{words}"
+
+
+def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What really happened; task groups wrap it."""
+    inner = group.exceptions[0]
+    return sole(inner) if isinstance(inner, BaseExceptionGroup) else inner

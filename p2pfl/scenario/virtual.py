@@ -63,6 +63,7 @@ def simulate(
         run.world.play(run.script)
         log.close()
     finally:
+        log.put_down()
         learners.close()
     return run.trace(time.monotonic() - began)
 

@@ -37,8 +37,9 @@ PULL_VALUES_MAX = 1 << 20
 """Above so many weights pulling every model every second would itself be a load."""
 FRESH_S = 2.0
 """What a node said longer ago says nothing of now."""
+STATUS_EVERY_S = 0.5
+"""The usual pause between two looks at a node."""
 
-_STATUS_EVERY_S = 0.5
 _PULL_EVERY_S = 1.0
 _PATIENCE_S = 1.0
 _MIXED = ("flow", "adopt", "adopted")
@@ -58,6 +59,8 @@ class Look:
         exchanges: models mixed or adopted, at either end.
         staleness: in cycles, of the models it mixed lately.
         bytes_in, bytes_out: moved for the protocol, ours not counted.
+        node: its id.
+        pending: exchanges whose end it does not know; None if it does not say.
     """
 
     at: float
@@ -79,6 +82,8 @@ class Look:
     staleness: float
     bytes_in: int
     bytes_out: int
+    node: str = ""
+    pending: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,8 @@ def look(at: float, status: Mapping[str, Any], pulled: tuple[int, int] = (0, 0))
         staleness=status["staleness_cycles"],
         bytes_in=max(status["bytes_in"] - pulled[0], 0),
         bytes_out=max(status["bytes_out"] - pulled[1], 0),
+        node=status["node"],
+        pending=status.get("pending"),
     )
 
 
@@ -155,17 +162,19 @@ class Watch:
     Args:
         swarm: whom to watch.
         clock: seconds; all times here are by it.
+        every_s: pause between two looks at a node.
 
     Attributes:
         looks: all that each node said, by name and time.
         history: of the swarm, by time.
     """
 
-    def __init__(self, swarm: Swarm, clock: Clock) -> None:
+    def __init__(self, swarm: Swarm, clock: Clock, every_s: float = STATUS_EVERY_S) -> None:
         self.looks: defaultdict[str, list[Look]] = defaultdict(list)
         self.history: list[Together] = []
         self._swarm = swarm
         self._clock = clock
+        self._every_s = every_s
         self._pulled: dict[str, _Pulled] = {}
         self._id = secrets.token_hex(16)
 
@@ -202,7 +211,7 @@ class Watch:
             began = self._clock()
             if node.condition.is_alive and node.name in self._swarm.addresses:
                 await self._ask(session, node.name, self._swarm.addresses[node.name])
-            await asyncio.sleep(max(_STATUS_EVERY_S - (self._clock() - began), 0.0))
+            await asyncio.sleep(max(self._every_s - (self._clock() - began), 0.0))
 
     async def _ask(self, session: aiohttp.ClientSession, name: str, address: str) -> None:
         try:
