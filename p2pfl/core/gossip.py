@@ -41,7 +41,16 @@ from p2pfl.core.messages import (
     Resolve,
 )
 from p2pfl.core.meters import Meters, smoothed
-from p2pfl.core.mixing import FlowNorm, add_in, copy_in, flow_in, flow_out, mixing_weight, staleness
+from p2pfl.core.mixing import (
+    FlowNorm,
+    add_in,
+    copy_in,
+    flow_in,
+    flow_out,
+    mixing_weight,
+    squared,
+    staleness,
+)
 from p2pfl.core.momentum import QuasiGlobalMomentum
 from p2pfl.core.shares import Shares
 from p2pfl.core.snapshots import Snapshot, Snapshots
@@ -50,7 +59,6 @@ from p2pfl.core.weights import Vector
 T = TypeVar("T")
 
 _BUSY_RETRY_S = 0.05
-_LONELY_CYCLES = 5
 _EXPIRIES_PER_HORIZON = 100
 """Looking for what is past the horizon costs a look at everything that is kept."""
 
@@ -116,7 +124,6 @@ class GossipState:
         self._mixes_at_start = 0
         self._mixes_at_end = 0
         self._next_expiry = -math.inf
-        self._lonely = _LONELY_CYCLES if age else 0
 
     def snapshot(self, codec: str, now: float) -> Snapshot:
         """The present weights in the words of `codec`; the caller drives `snapshot.work` and ends
@@ -142,13 +149,7 @@ class GossipState:
         return self.momentum.gated(mixed)
 
     def apply(
-        self,
-        delta: Vector,
-        steps: int,
-        learning_rate: float,
-        lineage: int,
-        *,
-        was_away: bool = False,
+        self, delta: Vector, steps: int, learning_rate: float, lineage: int
     ) -> Iterator[None]:
         """Add a training update: x += delta, u += K, h += K.
 
@@ -157,15 +158,10 @@ class GossipState:
             steps: K.
             learning_rate: eta.
             lineage: `self.lineage` when the cycle began; an update of replaced weights is dropped.
-            was_away: the node was frozen or asleep since the last cycle. The first mixing after
-                an absence, or after some cycles without any, is a jump and not a direction:
-                momentum does not learn from it.
         """
         if lineage != self.lineage:
             return
         mixed, self._mixes_at_end = self.mixes > self._mixes_at_end, self.mixes
-        came_back = was_away or self._lonely >= _LONELY_CYCLES
-        self._lonely = 0 if mixed else self._lonely + 1
         x = self.x
         self._version += 1
         yield from add_in(x, delta)
@@ -174,7 +170,8 @@ class GossipState:
         self.age = min(self.age + steps, AGE_MAX)
         self.own_steps += steps
         self.cycle_steps = steps
-        yield from self.momentum.learn(x, learning_rate, steps, mixed and not came_back)
+        trained = math.sqrt(squared(delta))
+        yield from self.momentum.learn(x, learning_rate, steps, mixed, trained)
         if lineage != self.lineage:
             self.momentum.reset()
         self._version += 1

@@ -74,9 +74,10 @@ class FlowNorm:
         return float(np.sqrt(self.squared))
 
 
-def _squared(values: Vector) -> float:
-    """|values|^2, infinite where the square of a huge one overflows; the caller expects that."""
-    return float(np.dot(values, values))
+def squared(values: Vector) -> float:
+    """|values|^2 of (n,) float32, infinite where the square of a huge one overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.dot(values, values))
 
 
 def flow_in(
@@ -104,16 +105,16 @@ def flow_in(
             with np.errstate(over="ignore", invalid="ignore"):
                 flow -= x[at]
                 flow *= np.float32(weight)
-                squared = _squared(flow)
-                if not math.isfinite(squared):
+                size_squared = float(np.dot(flow, flow))
+                if not math.isfinite(size_squared):
                     # what overflows, or is not a number here, does not flow: the other end is whole
                     np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-                    squared = _squared(flow)
+                    size_squared = float(np.dot(flow, flow))
                 if not codec.in_place:
                     codec.encode(flow, rng, data)
                     flow = codec.decode(data, size)
                 x[at] += flow
-            norm.squared += squared
+            norm.squared += size_squared
             reached = at.stop
             yield
     finally:
@@ -139,7 +140,7 @@ def flow_out(x: Vector, flow: Encoded, norm: FlowNorm, begin: int = 0) -> Iterat
             values = flow.values(at)
             with np.errstate(over="ignore", invalid="ignore"):
                 x[at] -= values
-                norm.squared += _squared(values)
+                norm.squared += float(np.dot(values, values))
             yield at.stop
 
 

@@ -22,7 +22,6 @@ from p2pfl.node.vitals import Vitals, drive
 from p2pfl.ports import Learner, Run, Update
 
 _TRIES_BEFORE_ROLL_BACK = 3
-_AWAY_CYCLES, _AWAY_S = 10, 1.5
 
 
 class Finished(Exception):  # noqa: N818 (a way to end, not an error)
@@ -109,9 +108,7 @@ class Training:
             self._trust(snapshot)
         self.pace.took(update.steps, seconds)
         now = vitals.clock()
-        was_away = now - vitals.last_cycle_at > max(_AWAY_CYCLES * state.cycle_s, _AWAY_S)
-        rate = update.learning_rate
-        await drive(state.apply(update.delta, update.steps, rate, lineage, was_away=was_away))
+        await drive(state.apply(update.delta, update.steps, update.learning_rate, lineage))
         state.cycle_s = smoothed(state.cycle_s, now - vitals.last_cycle_at)
         vitals.last_cycle_at = now
         vitals.cycles += 1

@@ -35,7 +35,7 @@ class Conditions:
     sees: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Way:
     """How one way differs from the rest: from some hosts to others, in this direction only.
 

@@ -121,6 +121,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._serial = 0
         self._tasks_made = 0
         self.failure: BaseException | None = None
+        self._has_failed = False
         self.cancelled = 0
         self._paused: dict[Host, None] = {}
 
@@ -147,8 +148,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             Escape: there, and in the loop.
         """
         if threading.get_ident() != self._thread_id:  # type: ignore[attr-defined]
-            self.failure = Escape(f"another thread calls {callback!r}; a simulation has only one")
-            raise self.failure
+            self._refuse(f"another thread calls {callback!r}; a simulation has only one")
         return self.call_soon(callback, *args, context=context)
 
     def call_later(  # type: ignore[override]
@@ -187,7 +187,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self.now_ns = max(self.now_ns, timers[0][0])
             elif not self._stopping:  # type: ignore[attr-defined]
                 raise Deadlock(self._waiters())
-        if self.failure is not None:
+        if self.failure is not None and not self._has_failed:
+            # once: what is cancelled because of it has to clean up in this loop
+            self._has_failed = True
             raise self.failure
         while timers and timers[0][0] <= self.now_ns:
             due.append(heapq.heappop(timers)[2])
@@ -252,6 +254,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # --- no way out -----------------------------------------------------------------------------
 
+    def _refuse(self, what: str) -> NoReturn:
+        """Raised here, and again at the next moment."""
+        self.failure = error = Escape(what)
+        raise error
+
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Any, *args: Any
     ) -> NoReturn:
@@ -260,7 +267,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises:
             Escape: always.
         """
-        raise Escape(f"{func!r} wants a thread; inside a simulation use the injected `run`")
+        self._refuse(f"{func!r} wants a thread; inside a simulation use the injected `run`")
 
     async def create_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Real sockets have their own time.
@@ -268,7 +275,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises:
             Escape: always.
         """
-        raise Escape("a real connection is asked for; inside a simulation use the transport")
+        self._refuse("a real connection is asked for; inside a simulation use the transport")
 
     async def create_server(self, *args: Any, **kwargs: Any) -> NoReturn:
         """As `create_connection`.
@@ -276,7 +283,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises:
             Escape: always.
         """
-        raise Escape("a real server is asked for; inside a simulation use the transport")
+        self._refuse("a real server is asked for; inside a simulation use the transport")
 
     async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
         """As `create_connection`.
@@ -284,7 +291,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises:
             Escape: always.
         """
-        raise Escape("a real socket is asked for; inside a simulation use the transport")
+        self._refuse("a real socket is asked for; inside a simulation use the transport")
 
     def _process_events(self, _: list[Any]) -> None:
         pass

@@ -1,7 +1,7 @@
 """Whatever would make a run depend on more than its seed fails loudly while a world runs.
 
-    a thread is started        whoever starts it (an audit event of the interpreter)
-    a socket is made           likewise
+    a thread is started        whoever starts it
+    a socket is made           whoever makes it, or a process (audit events of the interpreter)
     a clock of the real world  read by anybody but those who show or measure the run from outside
 
 Rule of the file: what a node must not do is noticed where it happens, raised there, and raised
@@ -11,6 +11,7 @@ again by the loop, so that nobody can swallow it. `outside` is for the world's o
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,12 +42,16 @@ def forbidden(loop: VirtualLoop) -> Iterator[None]:
         sys.addaudithook(_audit)
         _hooked = True
     clocks = {name: getattr(time, name) for name in _CLOCKS}
+    start = threading.Thread.start
     with _watched(loop):
+        # there is no audit event of threads before Python 3.12
+        threading.Thread.start = _guarded_start(start)  # type: ignore[method-assign]
         for name, clock in clocks.items():
             setattr(time, name, _guarded(name, clock))
         try:
             yield
         finally:
+            threading.Thread.start = start  # type: ignore[method-assign]
             for name, clock in clocks.items():
                 setattr(time, name, clock)
 
@@ -81,6 +86,15 @@ def _guarded(name: str, clock: Callable[[], Any]) -> Callable[[], Any]:
             if package not in _MAY_READ_CLOCKS:
                 _escape(f"time.{name}() is read", frame)
         return clock()
+
+    return guarded
+
+
+def _guarded_start(start: Callable[[threading.Thread], None]) -> Callable[..., None]:
+    def guarded(thread: threading.Thread) -> None:
+        if _watching is not None:
+            _escape("a thread is started", sys._getframe(1))
+        start(thread)
 
     return guarded
 

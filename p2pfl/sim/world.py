@@ -254,6 +254,7 @@ class World:
         self.resume(machine)
         life.task.cancel()
         await asyncio.wait([life.task])
+        self._bury(machine, life)  # one that had not even begun to live did not do it itself
 
     def pause(self, machine: Machine) -> None:
         """Nothing of it runs; its connections stay open."""

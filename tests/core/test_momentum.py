@@ -22,6 +22,7 @@ class Twin:
     """Section 3, one coordinate and one step at a time, in float64."""
 
     def __init__(self, x: np.ndarray, beta: float) -> None:
+        self.trained = 0.0
         self.x = [float(v) for v in x]
         self.m = [0.0] * len(self.x)
         self.x_previous: list[float] | None = None
@@ -37,9 +38,14 @@ class Twin:
                 z[k] -= ETA * (b * self.m[k] + (z[k] - TARGET[k]))
         for k in range(len(z)):
             self.x[k] += z[k] - s[k]
+        own = sum((a - c) ** 2 for a, c in zip(z, s, strict=True)) ** 0.5
+        self.trained = own if self.trained == 0 else 0.8 * self.trained + 0.2 * own
         if b and self.x_previous is not None:
+            pairs = zip(self.x_previous, self.x, strict=True)
+            far = sum((a - c) ** 2 for a, c in pairs) ** 0.5
+            shortened = min(1.0, 2 * self.trained / far) if far else 1.0
             for k in range(len(z)):
-                moved = (self.x_previous[k] - self.x[k]) / (ETA * steps)
+                moved = shortened * (self.x_previous[k] - self.x[k]) / (ETA * steps)
                 self.m[k] = self.beta * self.m[k] + (1 - self.beta) * moved
         self.x_previous = list(self.x)
         self.exchanges_since_last_cycle = 0
@@ -63,11 +69,9 @@ def local_steps(x: np.ndarray, steps: int, drift: np.ndarray | None) -> np.ndarr
 def test_momentum_is_section_3_step_by_step(beta, cycles):
     state = gossip_state(np.ones(4), beta=beta)
     twin = Twin(state.x, beta)
-    # the first mixing after an absence is not learnt from; here nobody was away
     finished(state.apply(np.zeros(4, np.float32), 1, ETA, state.lineage))
     twin.x_previous = list(twin.x)
     for steps, mixed in cycles:
-        state._lonely = 0
         if mixed:
             flow = np.array([0.5, -0.25, 0.125, 1.0], np.float32)
             state.x += flow
@@ -177,3 +181,13 @@ def test_piece_by_piece_is_like_all_at_once():
         finished(whole.learn(x, 0.1, 3, mixed=True))
         finished(tail.learn(x[PIECE:].copy(), 0.1, 3, mixed=True))
     assert np.array_equal(whole.drift[PIECE:], tail.drift)
+
+
+def test_a_jump_is_learnt_only_as_far_as_training_goes() -> None:
+    """Whoever comes back from an absence must not be followed with acceleration."""
+    momentum, x = QuasiGlobalMomentum(0.9), np.zeros(4, np.float32)
+    finished(momentum.learn(x, 0.1, 1, mixed=True, trained=0.5))
+    x += np.float32(100)
+    finished(momentum.learn(x, 0.1, 1, mixed=True, trained=0.5))
+    assert momentum.drift is not None
+    assert np.linalg.norm(momentum.drift) == pytest.approx(0.9 * 0.1 * 2 * 0.5 / 0.1, rel=1e-5)
