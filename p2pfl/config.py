@@ -14,6 +14,7 @@ Relations that must hold (checked where both are known):
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -224,6 +225,41 @@ class DeviceConfig(NodeConfig):
         None,
         description="a local step lasts at least so long: models a slower device on this one",
     )
+
+
+def changed(text: str) -> tuple[str, Any]:
+    """Key and value of a `KEY=VALUE`; a value is TOML, and what is no TOML is a string.
+
+    Raises:
+        ConfigError: there is no key or no '='.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}: expected KEY=VALUE, as in gossip.codec=int8")
+    return key.strip(), plain(value.strip())
+
+
+def plain(text: str) -> Any:
+    """A value as TOML reads it, or the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested tables, making those that are not there.
+
+    Raises:
+        ConfigError: the key goes through what is no table.
+    """
+    *tables, last = key.split(".")
+    for table in tables:
+        inner = values.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"'{table}' must be a table ([{table}] in TOML) to hold '{last}'")
+        values = inner
+    values[last] = value
 
 
 def from_mapping(

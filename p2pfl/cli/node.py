@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pfl.config import DeviceConfig, from_mapping
+from p2pfl.config import DeviceConfig, changed, from_mapping, put
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ Examples:
 @click.option("--data-seed", type=int, help=_doc("data_seed"))
 @click.option("--seed", type=int, help=_doc("seed"))
 @click.option("--threads", type=int, help=_doc("threads"))
+@click.option("--learning-rate", type=float, help=_doc("learning_rate"))
+@click.option("--batch-size", type=int, help=_doc("batch_size"))
+@click.option("--step-s", type=float, help=_doc("step_s"))
+@click.option("--advertise", metavar="HOST:PORT", help=_doc("advertise"))
 @click.option(
     "--config",
     "config_file",
@@ -118,35 +122,19 @@ def configured(
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"--config {config_file} is not TOML: {error}") from None
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not (key.strip() and equals):
-            raise ConfigError(f"--set {setting}: expected KEY=VALUE, as in gossip.codec=int8")
-        _put(values, key.strip(), _toml_value(text.strip()))
+        put(values, *changed(setting))
     for name, value in options.items():
         if value is not None and value != ():
-            _put(values, f"{_NESTED[name]}.{name}" if name in _NESTED else name, value)
+            put(values, f"{_NESTED[name]}.{name}" if name in _NESTED else name, value)
     if "task" not in values:
         raise ConfigError(
             "no TASK given; try `p2pfl node digits`, or your own file from `p2pfl init my_task.py`"
         )
+    from p2pfl.core.graph import topology
+
+    if str(values.get("topology", "")).endswith((".toml", ".graphml")):
+        values["topology"] = topology(values["topology"]).text
     return from_mapping(values, DeviceConfig, where=where)
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    *tables, last = key.split(".")
-    for table in tables:
-        inner = values.setdefault(table, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"'{table}' must be a table ([{table}] in TOML) to hold '{last}'")
-        values = inner
-    values[last] = value
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 async def _live(ready: Prepared, *, quiet: bool) -> str:

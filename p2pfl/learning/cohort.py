@@ -14,6 +14,7 @@ batches as one alone with its seed, and takes the same steps up to rounding.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -63,7 +64,8 @@ class Cohort:
     Args:
         task: what to learn.
         run: name of the run; its hash seeds the initial weights.
-        chunk: models trained at once; chosen by their size if None.
+        chunk: models trained at once; chosen by their size and `members` if None.
+        members: how many there will be, if that is known.
         threads: of torch, for the whole process, where models are not stacked. Stacks use one:
             with two, results do depend on what is trained together.
         parallel: train in one other thread, started here; otherwise when a result is asked for.
@@ -84,6 +86,7 @@ class Cohort:
         *,
         run: str,
         chunk: int | None = None,
+        members: int | None = None,
         threads: int = 1,
         parallel: bool = True,
     ) -> None:
@@ -102,7 +105,8 @@ class Cohort:
         self._executor = ThreadPoolExecutor(1, "cohort") if parallel else None
         self._sound: dict[int, bool] = {}
         self._chunks: Chunks | None = None
-        stack = self._submit(self._built, chunk or usual_chunk(self.layout.size))()
+        usual = min(usual_chunk(self.layout.size), members or sys.maxsize)
+        stack = self._submit(self._built, chunk or usual)()
         if stack is None:
             log.info("%s: each learner trains its own model, this one cannot be stacked", task.name)
         elif self._is_sound(stack, min(len(self.targets), task.batch_size)):

@@ -164,9 +164,11 @@ class Director:
         world = self._world
         match event.kind:
             case "pause":
-                for machine in hit:
+                # who sleeps by chance is not woken by the end of this
+                frozen = [machine for machine in hit if machine.presence is Presence.UP]
+                for machine in frozen:
                     world.pause(machine)
-                return f"{_listed(hit)} frozen", lambda: self._resume(hit)
+                return f"{_listed(frozen)} frozen", lambda: self._resume(frozen)
             case "disk_full":
                 for machine in hit:
                     machine.disk.is_full = True

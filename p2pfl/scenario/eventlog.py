@@ -48,8 +48,8 @@ class Happened:
     values: tuple[Any, ...]
 
     def __str__(self) -> str:
-        kind = next(k for k, name in _KINDS.items() if name == self.kind)
-        told = ", ".join(f"{n}={v!r}" for n, v in zip(_NAMES[kind], self.values, strict=False))
+        names = next((_NAMES[k] for k, name in _KINDS.items() if name == self.kind), ())
+        told = ", ".join(f"{n}={v!r}" for n, v in zip(names, self.values, strict=False))
         return f"{self.ns / 1e9:.9f} s, node {self.place + 1}: {self.kind} {told}"
 
 
@@ -62,12 +62,14 @@ class EventLog:
 
     Attributes:
         count: events so far.
+        diverged: the first difference, once there was one.
     """
 
     def __init__(
         self, path: Path | None = None, recorded: Iterator[Happened] | None = None
     ) -> None:
         self.count = 0
+        self.diverged: Diverged | None = None
         self._hash = hashlib.blake2b(digest_size=16)
         self._packer = msgpack.Packer(default=_plain)
         self._buffer: list[bytes] = []
@@ -107,6 +109,8 @@ class EventLog:
             Diverged: the recorded run had more.
         """
         self.put_down()
+        if self.diverged is not None:
+            raise self.diverged
         missing = next(self._recorded, None) if self._recorded is not None else None
         if missing is not None:
             raise Diverged(f"event {self.count + 1} is missing; recorded was {missing}")
@@ -128,9 +132,11 @@ class EventLog:
     def _compare(self, packed: bytes) -> None:
         assert self._recorded is not None
         now, then = _happened(msgpack.unpackb(packed)), next(self._recorded, None)
-        if now != then:
+        if now != then and self.diverged is None:
             was = f"recorded was {then}" if then is not None else "the record ends before it"
-            raise Diverged(f"event {self.count} differs: {now}; {was}")
+            self.diverged = Diverged(f"event {self.count} differs: {now}; {was}")
+        if self.diverged is not None:
+            raise self.diverged
 
 
 def read(path: Path) -> Iterator[Happened]:
@@ -144,6 +150,8 @@ def read(path: Path) -> Iterator[Happened]:
             unpacker = msgpack.Unpacker(file, raw=False)
             for item in unpacker:
                 yield _happened(item)
+            if unpacker.read_bytes(1):
+                raise EOFError("its last event is not whole")
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing; the run was made without --events") from None
     except (OSError, EOFError, ValueError, TypeError, msgpack.UnpackException) as error:

@@ -76,7 +76,7 @@ class Learners:
             for key in ("learning_rate", "batch_size")
             if (value := getattr(spec, key)) is not None
         }
-        self._cohort = Cohort(replace(task, **changes), run=run, parallel=parallel)
+        self._cohort = Cohort(replace(task, **changes), run=run, members=nodes, parallel=parallel)
         partition = replace(parse_partition(spec.partition), minimum=spec.minimum)
         self._rows = shards(self._cohort.targets, nodes, partition, self._seed)
         self._shifts: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]] | None]

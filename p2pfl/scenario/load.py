@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from p2pfl import config
 from p2pfl.config import NodeConfig, from_mapping
 from p2pfl.errors import ConfigError
 from p2pfl.learning.checks import calling
@@ -38,35 +39,14 @@ def load(text: str, changes: Iterable[str] = (), seed: int | None = None) -> Sce
     if "name" not in values:
         values["name"] = path.stem
     for change in changes:
-        key, value = changed(change)
-        put(values, key, value)
+        put(values, *config.changed(change))
     if seed is not None:
         values["seed"] = seed
     return from_mapping(_with_paths(values, path.parent), Scenario, where=str(path))
 
 
-def changed(text: str) -> tuple[str, Any]:
-    """Key and value of a `KEY=VALUE`; what is no TOML value is a string.
-
-    Raises:
-        ConfigError: there is no '='.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {text}: expected KEY=VALUE, as in nodes=50 or gossip.codec=int8")
-    return key.strip(), plain(value)
-
-
-def plain(text: str) -> Any:
-    """A value as TOML reads it, or the text itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()
-
-
 def put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested tables; a key of `NodeConfig` belongs to `[node]`.
+    """Set a dotted key of a scenario; a key of `NodeConfig` belongs to `[node]`.
 
     Raises:
         ConfigError: the key goes through what is no table.
@@ -74,15 +54,9 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
     first = key.partition(".")[0]
     if first not in Scenario.model_fields and first in NodeConfig.model_fields:
         key = f"node.{key}"
-    *tables, last = key.split(".")
-    for table in tables:
-        inner = values.setdefault(table, {})
-        if isinstance(inner, str) and table == "task":
-            inner = values[table] = {"name": inner}  # `task = "digits"` is short for a table
-        if not isinstance(inner, dict):
-            raise ConfigError(f"'{key}' cannot be set: '{table}' is {inner!r}, not a table")
-        values = inner
-    values[last] = value
+    if first == "task" and isinstance(values.get("task"), str):
+        values["task"] = {"name": values["task"]}  # `task = "digits"` is short for a table
+    config.put(values, key, value)
 
 
 def _found(text: str) -> Path:

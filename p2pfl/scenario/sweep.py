@@ -32,8 +32,9 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import p2pfl
+from p2pfl.config import plain
 from p2pfl.errors import ConfigError
-from p2pfl.scenario.load import load, plain
+from p2pfl.scenario.load import load
 from p2pfl.scenario.spec import Bound, Scenario
 
 if TYPE_CHECKING:
@@ -471,11 +472,15 @@ def left_s(took: Iterable[tuple[Cell, float]], left: Iterable[Run], jobs: int) -
 # --- in words and tables ------------------------------------------------------------------------
 
 
+_TINY = 1e-300
+"""Nobody measures less, and its powers of ten are no numbers any more."""
+
+
 def plus_minus(mean: float, half: float | None) -> str:
     """`0.953 ±0.004`: as many digits as the interval leaves, four at most."""
     if not math.isfinite(mean):
         return str(mean)
-    if not half:
+    if not half or half < 1e-12 * abs(mean) or half < _TINY:
         return f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.4g}"
     largest = max(abs(mean), half)
     power = math.floor(math.log10(largest))

@@ -62,6 +62,10 @@ def simulate(
         run = _Run(scenario, learners, log, show)
         run.world.play(run.script)
         log.close()
+    except Exception:
+        if log.diverged is not None:
+            raise log.diverged from None  # it came through the task groups of a node
+        raise
     finally:
         log.put_down()
         learners.close()
@@ -167,7 +171,10 @@ class _Run:
         ids = [machine.disk.node or machine.name for machine in self.world.machines]
         order = sorted(range(len(ids)), key=ids.__getitem__)
         rule, rng = self._rule, self.world.rng("links")
-        if rule.draws is not None:
+        if rule.links:
+            by_name = {machine.name: machine.place for machine in self.world.machines}
+            drawn = [(by_name[a], by_name[b]) for a, b in rule.links if {a, b} <= by_name.keys()]
+        elif rule.draws is not None:
             drawn = [
                 (place, int(other))
                 for place in range(len(ids))

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from p2pfl.cli import demo as command
+from p2pfl.cli import options
 from p2pfl.errors import ConfigError, TaskError
 
 
@@ -33,7 +34,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     def find_spec(name: str, *rest: Any) -> Any:
         return None if name == missing else importlib.util.find_spec(name, *rest)
 
-    monkeypatch.setattr(command, "find_spec", find_spec)
+    monkeypatch.setattr(options, "find_spec", find_spec)
     text = refused(ConfigError, "--task", task, "--out", str(tmp_path / "run"))
     assert text == (
         f"the demo needs {missing}, which is not installed; pip install 'p2pfl-node[demo]'"

@@ -1,5 +1,7 @@
 """Runs the fuzzer over many seeds: `python -m tests.sim.fuzz --seeds 1000 --from 0 --jobs 2`."""
 
+# ruff: noqa: T201 (what it is for is to print)
+
 from __future__ import annotations
 
 import argparse

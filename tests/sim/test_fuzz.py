@@ -18,9 +18,7 @@ REGRESSIONS = Path(__file__).with_name("regressions.txt")
 def _regressions() -> dict[int, bool]:
     """Seed -> whether what it found is still to be mended."""
     lines = [line.partition("#")[0].strip() for line in REGRESSIONS.read_text().splitlines()]
-    return {
-        int(line.lstrip("! ").split()[0]): line.startswith("!") for line in lines if line
-    }
+    return {int(line.lstrip("! ").split()[0]): line.startswith("!") for line in lines if line}
 
 
 OPEN = {seed for seed, is_open in _regressions().items() if is_open}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -122,7 +123,7 @@ def test_a_world_in_which_everybody_waits_names_who_where_and_since_when() -> No
             here().pause(Host("n9"))
 
     line = _waits_for_ever.__code__.co_firstlineno + 1
-    with pytest.raises(Deadlock, match="nothing is scheduled at 2.000 s") as stuck:
+    with pytest.raises(Deadlock, match=r"nothing is scheduled at 2\.000 s") as stuck:
         run(main())
     assert "n7 'exchanges' waits in Event.wait" in str(stuck.value) or (
         f"n7 'exchanges' waits in _waits_for_ever (line {line})" in str(stuck.value)
@@ -268,10 +269,8 @@ def test_what_would_leave_virtual_time_is_refused(way: Callable[[], Any]) -> Non
 
 def test_another_thread_cannot_call_in_and_the_world_ends_though_it_swallows_the_error() -> None:
     def intrude(loop: VirtualLoop) -> None:
-        try:
+        with contextlib.suppress(Escape):
             loop.call_soon_threadsafe(print)
-        except Escape:
-            pass
 
     async def main() -> None:
         thread = threading.Thread(target=intrude, args=(here(),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -568,14 +568,23 @@ def test_everybody_hears_of_everybody_unless_discovery_sees_less() -> None:
 def test_who_stopped_announcing_is_not_told_of_any_more() -> None:
     network = Network(np.random.default_rng(1))
 
-    async def main() -> list[str]:
-        first = network.announce(Sighting((A,), "aa"))
-        waiting = asyncio.ensure_future(anext(first))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        await first.aclose()
-        network.announce(Sighting((B,), "bb"))
-        return list(network._sighted)
+    async def watch(address: str, found: list[str]) -> None:
+        async with aclosing(network.announce(Sighting((address,), address[:2]))) as sightings:
+            async for seen in sightings:
+                found.append(seen.addresses[0])
 
-    assert run(main()) == []
+    async def main() -> list[str]:
+        found: list[str] = []
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(watch(A, []))
+            second = tasks.create_task(watch(B, []))
+            await asyncio.sleep(1.0)
+            first.cancel()
+            await asyncio.sleep(1.0)
+            third = tasks.create_task(watch(C, found))
+            await asyncio.sleep(1.0)
+            second.cancel()
+            third.cancel()
+        return found
+
+    assert run(main()) == [B]

@@ -341,7 +341,7 @@ def test_a_learner_that_reads_a_clock_ends_the_world_though_it_swallows_the_erro
         found.start(found.machines[0])
         await asyncio.sleep(1e4)
 
-    with pytest.raises(Escape, match="time.monotonic"):
+    with pytest.raises(Escape, match=r"time\.monotonic"):
         found.play(script)
     assert time.monotonic() > 0
 
