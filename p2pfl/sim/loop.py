@@ -92,8 +92,10 @@ class _Handle:
 class _Task(asyncio.Task[Any]):
     """Hashed by its number: task groups keep sets, and cancel in their order."""
 
-    number = 0
-    context: Context
+    def __init__(self, coro: Any, *, number: int, context: Context, **options: Any) -> None:
+        # before asyncio enters the task in its own set of all
+        self.number, self.context = number, context
+        super().__init__(coro, context=context, **options)
 
     def __hash__(self) -> int:
         return self.number
@@ -237,15 +239,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         **_: Any,
     ) -> asyncio.Task[Any]:
         """As in asyncio, and deterministic in what sets of tasks do."""
-        context = copy_context() if context is None else context
-        task = _Task(coro, loop=self, name=name, context=context)
-        task.context = context
         self._tasks_made += 1
-        task.number = self._tasks_made
-        return task
+        context = copy_context() if context is None else context
+        return _Task(coro, number=self._tasks_made, context=context, loop=self, name=name)
 
     def _waiters(self) -> str:
-        tasks = sorted(asyncio.all_tasks(self), key=hash)
+        tasks = sorted(asyncio.all_tasks(self), key=lambda task: getattr(task, "number", 0))
         told = [_waits(task) for task in tasks[:_NAMED]]
         if len(tasks) > _NAMED:
             told.append(f"and {len(tasks) - _NAMED} more")
