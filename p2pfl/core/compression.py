@@ -143,3 +143,8 @@ CODECS: dict[str, Codec] = {
     "float16": Codec(1, 2, _encode_float16, _decode_float16, _finite_float16),
     "int8": Codec(INT8_BLOCK, _INT8.itemsize, _encode_int8, _decode_int8, _finite_int8),
 }
+
+
+def largest_nbytes(size: int) -> int:
+    """Bytes of `size` values in the codec that needs most for them."""
+    return max(codec.nbytes(size) for codec in CODECS.values())

@@ -24,7 +24,7 @@ from typing import TypeVar
 import numpy as np
 
 from p2pfl.config import GossipConfig, LimitsConfig
-from p2pfl.core.compression import Encoded
+from p2pfl.core.compression import Encoded, largest_nbytes
 from p2pfl.core.ledger import Inbox, Kept, Outbox, Pending
 from p2pfl.core.messages import (
     AGE_MAX,
@@ -113,7 +113,7 @@ class GossipState:
         self.outbox = Outbox(horizon_s=config.retry_horizon_s, limit=limits.pending)
         self.inbox = Inbox(
             horizon_s=config.retry_horizon_s,
-            limit_bytes=max(limits.done_bytes, 2 * weights.nbytes),
+            limit_bytes=max(limits.done_bytes, 2 * largest_nbytes(weights.size)),
             limit_askers=limits.peers,
         )
         self._config = config
@@ -240,15 +240,12 @@ class GossipState:
             return Mixed("repeated"), nothing
         if isinstance(answer, Busy) and pending.unresolved:
             return Mixed("busy"), nothing
-        if isinstance(answer, Refused) and pending.unresolved and answer.reason is Reason.RATE:
-            # no answer to what became of it, so we must ask again
-            self._postpone(pending, pending.next_attempt)
-            return Mixed(f"refused: {answer.reason}"), nothing
         if isinstance(answer, Flow | Adopt | Adopted | Cancelled) and answer.seq != pending.seq:
             self._postpone(pending, pending.next_attempt)
             return Mixed("mismatched"), nothing
-        if isinstance(answer, Refused) and answer.reason is Reason.STALE_SEQ:
-            # a copy of our question arrived before; RESOLVE will tell what became of it
+        if isinstance(answer, Refused) and answer.reason in (Reason.STALE_SEQ, Reason.RATE):
+            # a copy of our question came before, or may come later; RESOLVE will tell what became
+            # of it
             self._postpone(pending, pending.next_attempt)
             return Mixed(f"refused: {answer.reason}"), nothing
         meter = self.meters.of(pending.peer)
@@ -319,6 +316,11 @@ class GossipState:
         if self.inbox.hear(peer, incarnation, floor):
             return None
         return Refused(Reason.INCARNATION, f"{incarnation} is over")
+
+    def decline(self, peer: str, incarnation: int, seq: int, now: float) -> None:
+        """An exchange that was never answered does not take effect, whatever comes later."""
+        if not self.inbox.is_finished(peer, seq) and self.inbox.has_place(peer):
+            self.inbox.keep(peer, incarnation, Cancelled(seq), now)
 
     def answer(
         self,

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 from p2pfl.core.messages import Adopted, Answer, Cancelled, Flow, payload_of
 
+_OWED_MOST = 8
+"""Exchanges with one peer whose end is not known; beyond it the peer is left alone."""
 _MOST_KEPT = 256
 """Answers kept for one asker: several times what one that acknowledges and resolves can need."""
 
@@ -68,6 +70,12 @@ class Outbox:
         """Exchanges that wait for their answer, unresolved ones not counted: a dead peer must not
         hold a slot."""
         return self._in_flight.values()
+
+    def owing(self) -> set[str]:
+        """Peers that are being asked, or whose earlier answers we wait for more than once: a link
+        that is jammed is not cleared by asking more."""
+        asked = {pending.peer for pending in self._in_flight.values()}
+        return asked | {peer for peer, by_seq in self._open.items() if len(by_seq) >= _OWED_MOST}
 
     def set_aside(self, lineage: int) -> float:
         """Q: shares of our model that answers on their way may still take."""

@@ -78,11 +78,23 @@ class Answering:
         if payload.size != vitals.layout.size:
             detail = f"model has {payload.size} values, expected {vitals.layout.size}"
             return Refused(Reason.SHAPE, detail)
-        if isinstance(packet.body, Exchange) and state.most_weight() == 0:
-            return Busy(_CROSSED_RETRY_S)
-        if vitals.leaving or not state.inbox.has_room(payload.nbytes):
-            return Busy(_BUSY_RETRY_S)
-        return None
+        if not isinstance(packet.body, Exchange):
+            return None
+        return self._busy(packet.sender, packet.incarnation, packet.body)
+
+    def _busy(self, peer: str, incarnation: int, ask: Exchange) -> Busy | None:
+        """BUSY is for good: a copy of the question that comes later must not take effect."""
+        vitals, state = self._vitals, self._vitals.state
+        if state.inbox.find(peer, ask.seq) is not None:
+            return None  # a copy came first: the same answer again
+        if state.most_weight() == 0:
+            pause_s = _CROSSED_RETRY_S
+        elif vitals.leaving or not state.inbox.has_room(ask.payload.nbytes):
+            pause_s = _BUSY_RETRY_S
+        else:
+            return None
+        state.decline(peer, incarnation, ask.seq, vitals.clock())
+        return Busy(pause_s)
 
     @contextmanager
     def room(self, nbytes: int) -> Iterator[Bytes]:

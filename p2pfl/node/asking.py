@@ -87,12 +87,12 @@ class Asking:
         return self._neighbours
 
     def pick(self, count: int) -> list[str]:
-        """Up to `count` neighbours by chance, none that is suspected, resting or being asked."""
+        """Up to `count` neighbours by chance, none that is suspected, resting or owes answers."""
         vitals, now = self._vitals, self._vitals.clock()
         for peer in [peer for peer, until in self._resting.items() if until <= now]:
             del self._resting[peer]
         free = self._unsuspected()
-        avoided = self._resting.keys() | {p.peer for p in vitals.state.outbox.in_flight}
+        avoided = self._resting.keys() | vitals.state.outbox.owing()
         if avoided:
             free = tuple([peer for peer in free if peer not in avoided])
         if count == 1 and free:
@@ -170,6 +170,9 @@ class Asking:
         try:
             ask = Resolve(pending.seq)
             reached = await self._requests.ask(pending.peer, ask)
+            if payload_of(reached.body) is not None:
+                # so that a link that has become slow is waited for
+                self._vitals.state.meters.of(pending.peer).whole.came(reached.seconds)
             if reached.packet is None or isinstance(reached.body, Busy):
                 self._vitals.state.unanswered(pending, self._vitals.clock())
             else:

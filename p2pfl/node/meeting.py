@@ -19,8 +19,7 @@ log = logging.getLogger(__name__)
 
 _HELLO_S = 2.0
 _GOODBYE_S = 0.5
-_TRIES = 5
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.25, 30.0
+_FIRST_PAUSE_S, _STATIC_PAUSE_S, _SEEN_PAUSE_S = 0.25, 30.0, 120.0
 
 
 class Meeting:
@@ -31,6 +30,7 @@ class Meeting:
         self._requests = requests
         self._spawn = spawn
         self._meeting: set[tuple[str, ...]] = set()
+        self._most = vitals.config.limits.peers
         self._pulling = False
 
     async def probe(self, ask: Ask) -> None:
@@ -65,19 +65,23 @@ class Meeting:
             members.helped(target)
 
     async def meet(self, sighting: Sighting) -> None:
-        """Say hello to an address until it answers; a static peer is worth endless patience."""
-        if sighting.addresses in self._meeting:
+        """Say hello to an address until it answers, ever more rarely.
+
+        Whoever was seen once may be the only way to the others: who has been met meanwhile need
+        not be asked any more, everybody else is.
+        """
+        if sighting.addresses in self._meeting or len(self._meeting) >= self._most:
             return
         self._meeting.add(sighting.addresses)
-        pause, tries = _FIRST_PAUSE_S, 0
+        pause = _FIRST_PAUSE_S
+        longest = _STATIC_PAUSE_S if sighting.node is None else _SEEN_PAUSE_S
         try:
-            while sighting.node is None or tries < _TRIES:
+            while sighting.node is None or sighting.node not in self._vitals.members.met():
                 for address in sighting.addresses:
                     if await self._hello(address, sighting.node):
                         return
-                tries += 1
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LAST_PAUSE_S)
+                pause = min(2 * pause, longest)
         finally:
             self._meeting.discard(sighting.addresses)
 

@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from p2pfl.core.compression import INT8_BLOCK, Bytes
+from p2pfl.core.compression import CODECS, INT8_BLOCK, Bytes
 from p2pfl.core.messages import (
     Body,
     Packet,
     Probe,
     Reason,
     Refused,
+    Resolve,
     mismatch,
     payload_of,
 )
@@ -141,9 +142,14 @@ class Requests:
         gossip, limits = self._vitals.config.gossip, self._vitals.config.limits
         payload = payload_of(body)
         size = payload.nbytes if payload is not None else 0
+        if isinstance(body, Resolve):
+            # the flow that was lost may come back, and is as large as a question
+            size = CODECS[gossip.codec].nbytes(self._vitals.layout.size)
         longest = gossip.exchange_timeout_s + 2 * size / limits.body_min_bytes_per_s
         longest = min(longest, gossip.retry_horizon_s)
-        usual = self._vitals.state.meters.patience_s(peer, whole=size > 0)
+        meters = self._vitals.state.meters
+        usual = meters.patience_s(peer, whole=size > 0)
         if usual == 0:
-            return min(_FIRST_PATIENCE_S + 2 * size / _FIRST_RATE_BYTES_PER_S, longest)
+            first = _FIRST_PATIENCE_S + 2 * size / _FIRST_RATE_BYTES_PER_S
+            return min(first * 2.0 ** meters.of(peer).whole.misses, longest)
         return min(max(usual, _PATIENCE_MIN_S), longest)

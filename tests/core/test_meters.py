@@ -5,15 +5,15 @@ import pytest
 from p2pfl.core.meters import Meters, PeerMeter, Pulse
 
 
-def test_patience_follows_what_is_usual_and_doubles_with_every_miss_up_to_sixteen_fold():
+def test_patience_follows_what_is_usual_and_doubles_once_after_misses():
     pulse = Pulse()
     assert pulse.patience_s() == 0
     for _ in range(50):
         pulse.came(0.1)
     assert pulse.patience_s() == pytest.approx(0.4, rel=1e-3)
-    for misses, factor in enumerate((2, 4, 8, 16, 16), start=1):
+    for _ in range(5):
         pulse.missed()
-        assert pulse.patience_s() == pytest.approx(0.4 * factor, rel=1e-3), misses
+        assert pulse.patience_s() == pytest.approx(0.8, rel=1e-3)
     pulse.came(0.1)
     assert pulse.patience_s() == pytest.approx(0.4, rel=1e-3)
     for seconds in (0.1, 1.0) * 20:
@@ -29,6 +29,15 @@ def test_a_new_peer_is_waited_for_as_long_as_the_slowest_known_one():
     assert meters.patience_s("fast", whole=True) < 0.5
     assert meters.patience_s("new", whole=True) == meters.patience_s("slow", whole=True) >= 3
     assert meters.patience_s("new", whole=False) == 0
+
+
+def test_who_never_answered_is_waited_for_twice_as_long_each_time_up_to_sixteen_fold():
+    meters = Meters(limit=10)
+    meters.of("known").whole.came(0.1)
+    first = meters.patience_s("slow", whole=True)
+    for factor in (2, 4, 8, 16, 16):
+        meters.of("slow").whole.missed()
+        assert meters.patience_s("slow", whole=True) == pytest.approx(factor * first)
 
 
 def test_meters_of_made_up_peers_are_bounded():

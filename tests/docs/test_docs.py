@@ -10,26 +10,60 @@ from pathlib import Path
 
 import pytest
 
+from p2pfl.scenario import spec
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_on_configuration_is_what_the_configuration_says() -> None:
+GENERATED = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+def test_the_pages_on_keys_are_what_the_models_say() -> None:
     done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], check=False)
     assert done.returncode == 0, "run: python docs/generate.py"
 
 
 def test_the_page_on_configuration_names_every_key_with_a_description() -> None:
-    page = runpy.run_path(str(ROOT / "docs" / "generate.py"))["page"]()
+    page = GENERATED["page"]()
     assert "| `done_bytes` | `67108864` | ≥ 0 |" in page
     assert "None |" not in page.replace("None: chance |", "")
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/protocol.md"])
+def test_the_page_on_scenarios_names_every_key_of_every_table() -> None:
+    page = GENERATED["scenario_page"]()
+    for name, model, _ in GENERATED["TABLES"]:
+        table = page.split(f"## `{name}`\n")[1].split("\n## ")[0]
+        for key, field in model.model_fields.items():
+            is_table = f"[[{name.strip('[]')}.{key}]]" in page
+            assert is_table or f"| `{field.alias or key}` |" in table, f"{name} {key}"
+    assert "| `offline` | share | `0.3` | ≥ 0, < 1 |" in page
+    assert "| `kill` |  | `none` | *who* |" in page
+    assert "None" not in page
+
+
+def test_every_table_of_a_scenario_has_its_place_on_the_page() -> None:
+    page = GENERATED["scenario_page"]()
+    for name in re.findall(r"^    (\[+[\w.]+\]+)", spec.__doc__ or "", re.M):
+        assert f"## `{name}`" in page, name
+
+
+def test_every_figure_that_can_be_expected_is_explained() -> None:
+    page = (ROOT / "docs/scenarios.md").read_text(encoding="utf-8")
+    for name in spec.Expect.model_fields:
+        assert re.search(rf"^\| `{name}` \| ", page, re.M), name
+    for kind in spec.FAULTS:
+        assert f"`{kind}`" in page, kind
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))],
+)
 def test_files_that_a_document_names_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     linked = re.findall(r"\]\(([^)#:]+)\)", text)
     code = re.findall(
-        r"`((?:core|node|edge|learning)/\w+\.py|(?:tests|docs|examples)/[\w/]+\.\w+)", text
+        r"`((?:core|node|edge|learning|sim)/\w+\.py|(?:tests|docs|examples)/[\w/]+\.\w+)", text
     )
     for name in [*linked, *code]:
         places = [ROOT / name, ROOT / "p2pfl" / name, (ROOT / document).parent / name]
