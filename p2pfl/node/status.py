@@ -60,6 +60,7 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "bytes_in": traffic.bytes_in,
         "bytes_out": traffic.bytes_out,
         "pending": len(state.outbox),
+        "unresolved": len(state.outbox) - len(state.outbox.in_flight),
         "kept_bytes": state.inbox.nbytes,
         "faults": dict(tally.faults),
         "refusals": {peer: dict(reasons) for peer, reasons in tally.by_peer.items()},

@@ -101,14 +101,16 @@ def nodewise(what: Any, values: Floats) -> Floats:
 def recovery_s(trace: Trace) -> float | None:
     """The longest time from the end of a fault until mean accuracy was what it was before.
 
-    A fault that struck while learning had only begun asks for no more than it found. None if there
-    was no fault, infinite if accuracy did not come back before the end.
+    A fault that struck while learning had only begun asks for no more than it found; one that the
+    run's end left open asks for nothing; one that has no end is counted from its beginning. None
+    if there was no fault, infinite if accuracy did not come back.
     """
     mean, times = mean_accuracy(trace), trace.times
     within = trace.scenario.measure.recovered_within
     longest: float | None = None
     for mark in trace.marks:
-        if mark.kind == "start" or not len(times):
+        is_open = mark.until is not None and mark.until > trace.seconds
+        if mark.kind == "start" or is_open or not len(times):
             continue
         before = mean[(times <= mark.at) & np.isfinite(mean)]
         if not len(before):

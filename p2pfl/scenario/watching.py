@@ -60,7 +60,7 @@ class Look:
         staleness: in cycles, of the models it mixed lately.
         bytes_in, bytes_out: moved for the protocol, ours not counted.
         node: its id.
-        pending: exchanges whose end it does not know; None if it does not say.
+        pending: exchanges left to RESOLVE; None if it does not say.
     """
 
     at: float
@@ -145,7 +145,7 @@ def look(at: float, status: Mapping[str, Any], pulled: tuple[int, int] = (0, 0))
         bytes_in=max(status["bytes_in"] - pulled[0], 0),
         bytes_out=max(status["bytes_out"] - pulled[1], 0),
         node=status["node"],
-        pending=status.get("pending"),
+        pending=status.get("unresolved"),
     )
 
 
