@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test check format fuzz bench clean
+SEEDS ?= 1000
 
 install: $(STAMP)  ## make .venv with everything in it
 
@@ -34,8 +35,12 @@ format: install  ## what `check` would complain about, where a tool can mend it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install  ## every figure of the README
-	@for script in exchange footprint straggler; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+fuzz: install  ## random faults over whole swarms: make fuzz SEEDS=1000
+	$(BIN)/python -m tests.sim.fuzz --seeds $(SEEDS) --jobs 2
+
+bench: install  ## every figure of the README, and PROTOCOL's learning figures
+	@for script in exchange footprint straggler simulator learning; do \
+		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:  ## remove everything that was made
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -172,7 +172,7 @@ def _task(
         TaskError: what was said is no task.
     """
     from p2pfl.learning.task import BUILT_IN
-    from p2pfl.scenario.learners import MODELLED
+    from p2pfl.scenario.spec import MODELLED
     from p2pfl.scenario.recording import Estimate
 
     why = "given with --task"

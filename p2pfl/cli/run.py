@@ -101,6 +101,10 @@ def run(
             as_json=as_json,
             quiet=quiet,
         )
+    except ConfigError:
+        with suppress(OSError):
+            folder.rmdir()  # refused before anything was written into it
+        raise
     except KeyboardInterrupt:
         click.echo(f"interrupted; what there is lies in {folder}", err=True)
         sys.exit(_INTERRUPTED)
@@ -170,7 +174,6 @@ def _played(
         if engine == "virtual":
             from p2pfl.scenario.virtual import simulate
 
-            _note(asked, engine, folder, None)
             events = None if no_events else folder / eventlog.LOG
             trace = simulate(asked, show, events=events)
         else:

@@ -34,11 +34,11 @@ _FAILURES = 5
 @click.command(
     epilog="""\b
 Examples:
-  p2pfl sweep scenarios/ring.toml --seeds 20
-  p2pfl sweep scenarios/ring.toml --seeds 20 --over nodes=16,64,256 --over gossip.codec=float32,int8
-  p2pfl sweep scenarios/ring.toml --over churn.offline=0,0.3,0.6 --set churn.mode=on-off --jobs 4
-  p2pfl sweep scenarios/ring.toml --over nodes=1000,4000 --ray 10.0.0.7:6379     on a Ray cluster
-  p2pfl sweep scenarios/ring.toml --json --quiet | jq .cells
+  p2pfl sweep ring-16 --seeds 20
+  p2pfl sweep ring-16 --seeds 20 --over nodes=16,64,256 --over gossip.codec=float32,int8
+  p2pfl sweep ring-16 --over churn.offline=0,0.3,0.6 --set churn.mode=on-off --jobs 4
+  p2pfl sweep ring-16 --over nodes=1000,4000 --ray 10.0.0.7:6379     on a Ray cluster
+  p2pfl sweep ring-16 --json --quiet | jq .cells
 
 \b
 In DIR are left:

@@ -90,7 +90,7 @@ class Director:
             return
         match action.what:
             case "kill":
-                world.kill(machine)
+                world.kill(machine, silently=self._scenario.churn.silent)
             case "stop":
                 self._stop(machine)
             case "pause":
@@ -109,7 +109,7 @@ class Director:
         if event.kill is not None:
             hit = self._chosen(event.kill)
             for machine in hit:
-                self._world.kill(machine)
+                self._world.kill(machine, silently=self._scenario.churn.silent)
             self._mark(now, None, f"{_listed(hit)} killed", hit, "kill")
         elif event.stop is not None:
             hit = self._chosen(event.stop)

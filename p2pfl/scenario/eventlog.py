@@ -153,7 +153,7 @@ def read(path: Path) -> Iterator[Happened]:
             if unpacker.read_bytes(1):
                 raise EOFError("its last event is not whole")
     except FileNotFoundError:
-        raise ConfigError(f"{path} is missing; the run was made without --events") from None
+        raise ConfigError(f"{path} is missing; the run was made with --no-events") from None
     except (OSError, EOFError, ValueError, TypeError, msgpack.UnpackException) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
 

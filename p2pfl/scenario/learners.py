@@ -23,10 +23,8 @@ from p2pfl.learning.partition import feature_shift, parse_partition, shards
 from p2pfl.learning.quadratic import Quadratic
 from p2pfl.learning.task import find_task
 from p2pfl.ports import Learner, Saved
-from p2pfl.scenario.spec import Scenario, TaskSpec
+from p2pfl.scenario.spec import MODELLED, Scenario, TaskSpec
 
-MODELLED = ("averaging", "quadratic")
-"""Tasks without data, which only the simulator knows."""
 _RATE = 0.02
 _HISTORY = 1000
 """Age of a node that averages: without history it would adopt instead."""

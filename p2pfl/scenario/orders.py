@@ -19,10 +19,9 @@ from p2pfl.errors import ConfigError
 from p2pfl.learning.partition import parse_partition
 from p2pfl.scenario.churning import absent, chosen
 from p2pfl.scenario.proxy import Doors, Line
-from p2pfl.scenario.spec import Scenario
+from p2pfl.scenario.spec import MODELLED, Scenario
 from p2pfl.sim.faults import Conditions, Way
 
-MODELLED = ("averaging", "quadratic")
 LOOPBACK_S = 0.002
 """A latency up to this is loopback's own: nothing is done to it."""
 
@@ -32,6 +31,7 @@ _ELSEWHERE = {
     "torn": "cuts no power",
     "clock_jump": "leaves this device's clock alone",
 }
+_UNSEEN = ("messages_per_cycle", "mass_drift", "optimum_distance")
 _OURS = {"run", "name", "topology"}
 
 
@@ -45,6 +45,12 @@ def refuse(scenario: Scenario) -> None:
         _only_virtual("task.name", scenario.task.name, "knows tasks with data only")
     if scenario.network.sees is not None:
         _only_virtual("network.sees", scenario.network.sees, "tells every node of all others")
+    if scenario.churn.silent:
+        _only_virtual("churn.silent", True, "ends processes, whose ports then refuse")
+    for name in _UNSEEN:
+        if getattr(scenario.expect, name) is not None:
+            bound = str(getattr(scenario.expect, name))
+            _only_virtual(f"expect.{name}", bound, "cannot measure that from outside")
     for number, event in enumerate(scenario.faults.events):
         if event.kind in _ELSEWHERE:
             who = getattr(event, event.kind)

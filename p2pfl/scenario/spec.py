@@ -103,6 +103,10 @@ def names(nodes: int) -> tuple[str, ...]:
 # --- what is learned ----------------------------------------------------------------------------
 
 
+MODELLED = ("averaging", "quadratic")
+"""Tasks without data, which only the simulator knows."""
+
+
 class TaskSpec(_Frozen):
     """What is learned, and who holds which data."""
 
@@ -244,6 +248,11 @@ class Churn(_Frozen):
         description="what a node comes back with: kept (it slept), its checkpoint (it crashed), "
         "lost (its disk is empty too)",
     )
+    silent: bool = Field(
+        False,
+        description="who is away is off: nothing answers there; else its process has ended, and "
+        "connections are refused at once",
+    )
     amnesia: Share = Field(0.0, description="share of comebacks that are 'lost' all the same")
     begins_s: NonNegative = Field(0.0, description="nobody leaves by chance before")
     ends_s: Positive | None = Field(None, description="nobody leaves by chance after; all return")
@@ -290,6 +299,8 @@ class FaultEvent(_Frozen):
             raise ValueError(f"until is {self.until:g}, must be after at = {self.at:g}")
         if kind == "pause" and self.until is None:
             raise ValueError("a pause needs 'until'")
+        if kind in ("clock_jump", "torn") and self.until is not None:
+            raise ValueError(f"{kind} happens at one moment, it has no 'until'")
         return self
 
     @property
@@ -428,6 +439,17 @@ class Scenario(_Frozen):
     def _short_forms(cls, value: Any) -> Any:
         """`task = "digits"` is short for a table with that name."""
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("node")
+    @classmethod
+    def _is_for_all(cls, node: NodeConfig) -> NodeConfig:
+        for key in ("run", "name", "topology"):
+            if key in node.model_fields_set:
+                where = (
+                    "is a key of the scenario itself" if key == "topology" else "is ours to give"
+                )
+                raise ValueError(f"'{key}' cannot be set for nodes: it {where}")
+        return node
 
     @model_validator(mode="after")
     def _means_somebody(self) -> Scenario:

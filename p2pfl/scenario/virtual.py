@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from p2pfl.config import NodeConfig
 from p2pfl.core.graph import adjacency, topology
+from p2pfl.learning.threads import one_thread
 from p2pfl.scenario.director import Director
 from p2pfl.scenario.eventlog import EventLog, Happened
 from p2pfl.scenario.learners import Learners
@@ -57,18 +59,15 @@ def simulate(
     """
     began = time.monotonic()
     log = EventLog(events, recorded)
-    learners = Learners(scenario)
-    try:
+    with one_thread(), closing(Learners(scenario)) as learners:
         run = _Run(scenario, learners, log, show)
-        run.world.play(run.script)
-        log.close()
-    except Exception:
-        if log.diverged is not None:
-            raise log.diverged from None  # it came through the task groups of a node
-        raise
-    finally:
-        log.put_down()
-        learners.close()
+        try:
+            run.world.play(run.script)
+            log.close()
+        finally:
+            log.put_down()
+            if log.diverged is not None:
+                raise log.diverged from None  # it came through the task groups of a node
     return run.trace(time.monotonic() - began)
 
 

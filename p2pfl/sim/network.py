@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -74,6 +75,13 @@ class Network:
         """The transport of one host, `host:port`; a new one replaces that of an earlier life."""
         transport = self._hosts[address] = MemoryTransport(self, address, host or Host(address))
         return transport
+
+    @cached_property
+    def loop(self) -> VirtualLoop:
+        """Of the world; asked for once, because asking is a system call."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        return loop
 
     # --- discovery ------------------------------------------------------------------------------
 
@@ -172,7 +180,7 @@ class Network:
                 answer = not_reached(wish.packet, asker, str(answer) or "no answer")
             self._answer(call, answer)
 
-        patience = _loop().call_later(
+        patience = self.loop.call_later(
             FORWARD_S, done, PeerTimeout("no answer"), context=relay.host.context
         )
         try:
@@ -272,7 +280,7 @@ class _Leave:
     args: tuple[Any, ...]
 
     def __call__(self) -> None:
-        loop = _loop()
+        loop = self.network.loop
         when = loop.now_ns + self.delay_ns
         if self.keeps_order:
             last, pair = self.network._last, (self.source.address, self.target.address)
@@ -353,7 +361,7 @@ class MemoryTransport:
         begin: Callable[[Packet], Iterator[None]] | None = None,
     ) -> Packet:
         """Send a packet and await the answer; see `ports.Transport`."""
-        waiter: asyncio.Future[Packet] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Packet] = self.network.loop.create_future()
 
         def done(answer: Packet | PeerError) -> None:
             if waiter.done():
@@ -418,9 +426,3 @@ def _with_body(packet: Packet, body: Body) -> Packet:
 def _size(packet: Packet) -> int:
     payload = payload_of(packet.body)
     return len(wire.header(packet)) + (payload.nbytes if payload is not None else 0)
-
-
-def _loop() -> VirtualLoop:
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualLoop)
-    return loop

@@ -234,12 +234,17 @@ class World:
         loop = self.loop
         return lambda: loop.now_ns / NS + machine.clock_ahead_s
 
-    def kill(self, machine: Machine) -> None:
-        """Its process ends at once: it saves nothing and says nothing."""
+    def kill(self, machine: Machine, *, silently: bool = False) -> None:
+        """Its process ends at once: it saves nothing and says nothing.
+
+        Args:
+            silently: the whole device is gone: connections are not refused, but never answered.
+        """
         life = machine.life
         if life is None:
             return
         life.transport.is_unplugged = life.journal.is_closed = True
+        life.transport.is_asleep = silently
         life.store.is_gone = life.device.is_off = True
         self._bury(machine, life)
         self.loop.resume(machine.host)

@@ -104,7 +104,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_help_teaches_with_examples() -> None:
     said = CliRunner().invoke(sweep, ["--help"])
     assert said.exit_code == 0
-    assert "  p2pfl sweep scenarios/ring.toml --seeds 20 --over nodes=16,64,256" in said.output
+    assert "  p2pfl sweep ring-16 --seeds 20 --over nodes=16,64,256" in said.output
     options = [param for param in sweep.params if isinstance(param, click.Option)]
     assert [option.name for option in options if not option.help] == []
 

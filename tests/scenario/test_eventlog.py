@@ -135,7 +135,7 @@ def test_a_replay_with_more_and_one_with_less_are_told_apart(tmp_path: Path) -> 
 
 
 def test_a_file_that_is_not_there_says_how_it_would_be(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the run was made without --events"):
+    with pytest.raises(ConfigError, match="the run was made with --no-events"):
         list(read(tmp_path / LOG))
 
 
