@@ -172,8 +172,8 @@ def _task(
         TaskError: what was said is no task.
     """
     from p2pfl.learning.task import BUILT_IN
-    from p2pfl.scenario.spec import MODELLED
     from p2pfl.scenario.recording import Estimate
+    from p2pfl.scenario.spec import MODELLED
 
     why = "given with --task"
     if given is None and device is not None and device.task != "?":
