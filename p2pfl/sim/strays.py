@@ -26,7 +26,17 @@ _EVENTS = {
     "socket.__new__": "a socket is made",
     "subprocess.Popen": "a process is started",
 }
-_MAY_READ_CLOCKS = ("logging", "torch", "numpy", "rich", "threading", "concurrent", "queue", "gc")
+_MAY_READ_CLOCKS = (
+    "logging",
+    "torch",
+    "numpy",
+    "rich",
+    "threading",
+    "concurrent",
+    "queue",
+    "gc",
+    "ray",
+)
 """Packages that read a clock for what changes nothing: a log line's time, a lock's patience."""
 
 _watching: VirtualLoop | None = None

@@ -246,7 +246,9 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     faults = []
     for kind in draw(st.lists(st.sampled_from(FAULTS), max_size=4)):
         at = draw(TIMES)
-        event: dict[str, Any] = {"at": at, "until": at + draw(st.floats(0.1, 40.0))}
+        event: dict[str, Any] = {"at": at}
+        if kind not in ("torn", "clock_jump"):
+            event["until"] = at + draw(st.floats(0.1, 40.0))
         if kind == "partition":
             event[kind] = draw(st.lists(who, min_size=1, max_size=3))
         elif kind in ("one_way", "hold"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pfl.config import DeviceConfig, NodeConfig, from_mapping
+from p2pfl.config import DeviceConfig, from_mapping
 from p2pfl.errors import ConfigError
 from p2pfl.learning.partition import Partition, parse_partition
 from p2pfl.scenario.orders import config, lay, needs_doors, options, refuse, toml
@@ -139,8 +139,6 @@ def test_a_file_holds_what_is_not_the_default_and_nothing_else() -> None:
     assert told(scenario()) == {"step_s": 0.25, "train": {"evaluate_every_s": 1.0}}
     node = {
         "checkpoint_every_s": 3,
-        "topology": "star",
-        "name": "bob",
         "gossip": {"codec": "int8", "weight": 0.5},
         "train": {"momentum": 0.0},
     }
@@ -177,9 +175,7 @@ def test_a_node_behind_a_door_advertises_it() -> None:
 
 
 def test_what_is_told_is_what_a_node_can_be_told() -> None:
-    node = NodeConfig(
-        run="ignored", gossip={"outstanding": 1, "weight": 1.0}, limits={"peers": 32}
-    ).model_dump(exclude_defaults=True)
+    node = {"gossip": {"outstanding": 1, "weight": 1.0}, "limits": {"peers": 32}}
     given = scenario(node=node)
     values = {"task": "digits-numpy", **told(given)}
     found = from_mapping(values, DeviceConfig)

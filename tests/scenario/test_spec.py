@@ -114,11 +114,27 @@ def test_one_island_is_enough_and_may_be_a_share() -> None:
 @pytest.mark.parametrize("kind", FAULTS)
 def test_an_event_is_of_one_kind(kind: str) -> None:
     pair = kind in ("one_way", "hold")
-    values = {"at": 1.0, "until": 2.0, kind: [1, 2] if pair else 1}
+    values: dict[str, Any] = {"at": 1.0, kind: [1, 2] if pair else 1}
+    if kind not in ("torn", "clock_jump"):
+        values["until"] = 2.0
     assert FaultEvent.model_validate(values).kind == kind
     other = next(one for one in ("pause", "torn") if one != kind)
     with pytest.raises(ValidationError, match=f"exactly one of .* is needed, .*{kind}.* given"):
         FaultEvent.model_validate({**values, other: 1})
+
+
+@pytest.mark.parametrize("kind", ["torn", "clock_jump"])
+def test_what_happens_at_one_moment_has_no_end(kind: str) -> None:
+    with pytest.raises(ValidationError, match=f"{kind} happens at one moment, it has no 'until'"):
+        FaultEvent.model_validate({"at": 1.0, "until": 2.0, kind: 1})
+
+
+@pytest.mark.parametrize("key", ["run", "name", "topology"])
+def test_what_nodes_are_given_cannot_be_set_for_them(key: str) -> None:
+    node = {key: "ring"}
+    values = {"nodes": 3, "duration": {"cycles": 1}, "node": node}
+    with pytest.raises(ValidationError, match=f"'{key}' cannot be set for nodes"):
+        Scenario.model_validate(values)
 
 
 @pytest.mark.parametrize(
