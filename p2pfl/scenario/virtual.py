@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -62,13 +63,24 @@ def simulate(
     with one_thread(), closing(Learners(scenario)) as learners:
         run = _Run(scenario, learners, log, show)
         try:
-            run.world.play(run.script)
+            _apart(lambda: run.world.play(run.script))
             log.close()
         finally:
             log.put_down()
             if log.diverged is not None:
                 raise log.diverged from None  # it came through the task groups of a node
     return run.trace(time.monotonic() - began)
+
+
+def _apart(play: Callable[[], None]) -> None:
+    """Run a world, in a thread of its own where an event loop runs already (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        play()
+        return
+    with ThreadPoolExecutor(1, "world") as thread:
+        thread.submit(play).result()
 
 
 class _Run:

@@ -39,7 +39,8 @@ _MAY_READ_CLOCKS = (
 )
 """Packages that read a clock for what changes nothing: a log line's time, a lock's patience."""
 
-_watching: VirtualLoop | None = None
+_here = threading.local()
+"""`loop` of the world that this thread runs; other threads may do what they like."""
 _hooked = False
 
 
@@ -75,22 +76,25 @@ def outside() -> Iterator[None]:
 
 @contextmanager
 def _watched(loop: VirtualLoop | None) -> Iterator[None]:
-    global _watching
-    before, _watching = _watching, loop
+    before, _here.loop = _watching(), loop
     try:
         yield
     finally:
-        _watching = before
+        _here.loop = before
+
+
+def _watching() -> VirtualLoop | None:
+    return getattr(_here, "loop", None)
 
 
 def _audit(event: str, _: tuple[Any, ...]) -> None:
-    if _watching is not None and event in _EVENTS:
+    if event in _EVENTS and _watching() is not None:
         _escape(_EVENTS[event], sys._getframe(1))
 
 
 def _guarded(name: str, clock: Callable[[], Any]) -> Callable[[], Any]:
     def guarded() -> Any:
-        if _watching is not None:
+        if _watching() is not None:
             frame = sys._getframe(1)
             package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
             if package not in _MAY_READ_CLOCKS:
@@ -102,7 +106,7 @@ def _guarded(name: str, clock: Callable[[], Any]) -> Callable[[], Any]:
 
 def _guarded_start(start: Callable[[threading.Thread], None]) -> Callable[..., None]:
     def guarded(thread: threading.Thread) -> None:
-        if _watching is not None:
+        if _watching() is not None:
             _escape("a thread is started", sys._getframe(1))
         start(thread)
 
@@ -112,6 +116,7 @@ def _guarded_start(start: Callable[[threading.Thread], None]) -> Callable[..., N
 def _escape(what: str, frame: Any) -> NoReturn:
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     error = Escape(f"{what} in {place}; a simulated node has only what it is given")
-    if _watching is not None:
-        _watching.failure = error
+    loop = _watching()
+    if loop is not None:
+        loop.failure = error
     raise error
