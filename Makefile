@@ -22,8 +22,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install  ## six real nodes on this machine, with faults, in a minute
 	@$(BIN)/p2pfl demo $(ARGS)
 
-test: install  ## all tests
-	$(BIN)/pytest $(ARGS)
+test: install  ## all tests; those with real processes one after the other, the rest on two cores
+	@if [ -n '$(ARGS)' ]; then $(BIN)/pytest $(ARGS); else \
+		echo "$(BIN)/pytest -n 2 --ignore=tests/integration && $(BIN)/pytest tests/integration"; \
+		$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/integration && $(BIN)/pytest tests/integration; fi
 
 check: install  ## format, lint, import rules, types
 	$(BIN)/ruff format --check .

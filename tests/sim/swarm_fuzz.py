@@ -197,7 +197,9 @@ def _faults(rng: np.random.Generator, n: int, quiet: float) -> dict[str, Any]:
     for _ in range(int(rng.integers(1, 5)) if rng.random() < 0.7 else 0):
         kind = _pick(rng, _KINDS)
         at = round(float(rng.uniform(0.0, quiet - 0.2)), 2)
-        event: dict[str, Any] = {"at": at, "until": round(float(rng.uniform(at + 0.1, quiet)), 2)}
+        until = round(float(rng.uniform(at + 0.1, quiet)), 2)
+        is_moment = kind in ("torn", "clock_jump")
+        event: dict[str, Any] = {"at": at} if is_moment else {"at": at, "until": until}
         match kind:
             case "partition":
                 event[kind] = [_who(rng, n) for _ in range(int(rng.integers(1, 3)))]

@@ -91,6 +91,8 @@ def test_every_scenario_ends_in_peace() -> None:
         scenario = scenario_of(seed)
         assert scenario.duration.seconds == pytest.approx(quiet_s(scenario) + CALM_S)
         for event in scenario.faults.events:
+            if event.kind in ("torn", "clock_jump"):
+                continue  # at one moment
             assert event.until is not None
             assert event.until <= quiet_s(scenario)
 
