@@ -36,7 +36,7 @@ def scenario(offline: float = 0.3, codec: str = "float32", seed: int = 0) -> Sce
         duration=Duration(cycles=60),
         node=NodeConfig.model_validate(node),
         compute=Compute(step_s=0.01, distribution="lognormal", sigma=0.5),
-        churn=Churn(mode="on-off" if offline else "none", offline=offline, session_s=5),
+        churn=Churn(mode="on-off", offline=offline, session_s=5),
         measure=Measure(samples=40),
     )
 

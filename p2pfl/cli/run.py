@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from p2pfl.scenario.spec import Scenario
     from p2pfl.scenario.trace import Progress, Trace
+    from p2pfl.scenario.verdicts import Verdict
 
 SCENARIO = "scenario.json"
 """What a run was, in its folder: enough to do it again."""
@@ -102,8 +103,7 @@ def run(
             quiet=quiet,
         )
     except ConfigError:
-        with suppress(OSError):
-            folder.rmdir()  # refused before anything was written into it
+        _tidied(folder)
         raise
     except KeyboardInterrupt:
         click.echo(f"interrupted; what there is lies in {folder}", err=True)
@@ -142,13 +142,19 @@ def replay(folder: Path, as_json: bool, quiet: bool) -> None:
     console = Console(highlight=False, quiet=quiet)
     difference, events, event_hash = "", None, None
     try:
-        with showing(console, f"replay of {asked.name}", quiet=quiet) as show:
+        with (
+            _interruptible(),
+            showing(console, f"replay of {asked.name}", quiet=quiet) as show,
+        ):
             trace = simulate(asked, show, recorded=recorded)
         events, event_hash = trace.events, trace.event_hash
         if event_hash != then["event_hash"]:
             difference = f"the hash is {event_hash}, recorded was {then['event_hash']}"
     except eventlog.Diverged as error:
         difference = str(error)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(_INTERRUPTED)
     if difference and (other := _other_versions(then)):
         difference += f"; recorded with {other}"
     same = not difference
@@ -174,6 +180,7 @@ def _played(
         if engine == "virtual":
             from p2pfl.scenario.virtual import simulate
 
+            _note(asked, engine, folder, None)
             events = None if no_events else folder / eventlog.LOG
             trace = simulate(asked, show, events=events)
         else:
@@ -199,10 +206,27 @@ def _reported(
     quiet: bool,
 ) -> bool:
     from p2pfl.scenario.progress import tell
-    from p2pfl.scenario.tables import summary, write_tables
+    from p2pfl.scenario.tables import summary
     from p2pfl.scenario.verdicts import judged, passed
 
-    verdicts = judged(trace)
+    verdicts, files = judged(trace), []
+    again = f"p2pfl replay {shlex.quote(str(folder))}" if trace.event_hash else command
+    try:
+        files = _written(trace, verdicts, folder, command, with_report=with_report)
+    finally:
+        # also where the files could not be written: it was computed, and is told
+        if not quiet:
+            tell(trace, verdicts, console, files, again)
+    if as_json:
+        click.echo(json.dumps(summary(trace, verdicts, command), allow_nan=False))
+    return passed(verdicts, trace)
+
+
+def _written(
+    trace: Trace, verdicts: list[Verdict], folder: Path, command: str, *, with_report: bool
+) -> list[Path]:
+    from p2pfl.scenario.tables import write_tables
+
     files = write_tables(trace, verdicts, folder, command=command)
     if with_report:
         from p2pfl.scenario.pages import write_html
@@ -212,12 +236,17 @@ def _reported(
         write_html(trace, verdicts, report, command=command)
         draw(trace, picture)
         files = [report, picture, *files]
-    if not quiet:
-        again = f"p2pfl replay {shlex.quote(str(folder))}" if trace.event_hash else command
-        tell(trace, verdicts, console, files, again)
-    if as_json:
-        click.echo(json.dumps(summary(trace, verdicts, command), allow_nan=False))
-    return passed(verdicts, trace)
+    return files
+
+
+def _tidied(folder: Path) -> None:
+    """Take back what a run left that was refused before it began."""
+    from p2pfl.scenario.eventlog import LOG
+
+    with suppress(OSError):
+        for name in (SCENARIO, LOG):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 # --- what a run was -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from p2pfl.scenario.spec import ChurnEvent, FaultEvent, Scenario, Who
 from p2pfl.scenario.trace import Mark
 from p2pfl.sim.faults import Way
 from p2pfl.sim.presence import Presence
-from p2pfl.sim.world import Machine, World
+from p2pfl.sim.world import Life, Machine, World
 
 _LISTED = 6
 
@@ -34,7 +34,7 @@ class Director:
         self._scenario, self._world, self._said = scenario, world, said
         self._rng = world.rng("faults")
         self._stops: asyncio.TaskGroup | None = None
-        self._by_chance: set[int] = set()
+        self._by_chance: dict[int, Life | None] = {}
 
     def begin(self, horizon_s: float, tasks: asyncio.TaskGroup) -> None:
         """Start those who are there from the beginning, and plan everything else.
@@ -85,7 +85,7 @@ class Director:
         if action.what in ("kill", "stop", "pause"):
             if machine.presence is not Presence.UP:
                 return
-            self._by_chance.add(machine.place)
+            self._by_chance[machine.place] = machine.life
         elif machine.place not in self._by_chance:
             return
         match action.what:
@@ -98,21 +98,20 @@ class Director:
             case "wipe":
                 world.wipe(machine)
             case "start":
-                self._by_chance.discard(machine.place)
+                del self._by_chance[machine.place]
                 world.start(machine)
             case "resume":
-                self._by_chance.discard(machine.place)
-                self._resume([machine])
+                world.resume(machine, self._by_chance.pop(machine.place))
 
     def _churn(self, event: ChurnEvent) -> None:
         now = event.at
         if event.kill is not None:
-            hit = self._chosen(event.kill)
+            hit = self._living(event.kill)
             for machine in hit:
                 self._world.kill(machine, silently=self._scenario.churn.silent)
             self._mark(now, None, f"{_listed(hit)} killed", hit, "kill")
         elif event.stop is not None:
-            hit = self._chosen(event.stop)
+            hit = self._living(event.stop)
             for machine in hit:
                 self._stop(machine)
             self._mark(now, None, f"{_listed(hit)} asked to stop", hit, "stop")
@@ -120,7 +119,7 @@ class Director:
             # names mean these, whether they are up or not; the disk of one that is up is in use
             hit = [m for m in self._chosen(event.start, down=True) if m.life is None]
             for machine in hit:
-                self._by_chance.discard(machine.place)
+                self._by_chance.pop(machine.place, None)
                 if event.lost_state:
                     self._world.wipe(machine)
                 self._world.start(machine)
@@ -164,11 +163,11 @@ class Director:
         world = self._world
         match event.kind:
             case "pause":
-                # who sleeps by chance is not woken by the end of this
-                frozen = [machine for machine in hit if machine.presence is Presence.UP]
-                for machine in frozen:
+                # who is frozen or asleep already goes on when that is over too
+                frozen = [(machine, machine.life) for machine in hit if machine.life is not None]
+                for machine, _ in frozen:
                     world.pause(machine)
-                return f"{_listed(frozen)} frozen", lambda: self._resume(frozen)
+                return f"{_listed([m for m, _ in frozen])} frozen", lambda: _thaw(world, frozen)
             case "disk_full":
                 for machine in hit:
                     machine.disk.is_full = True
@@ -186,9 +185,10 @@ class Director:
         repair()
         self._said(f"over: {text}")
 
-    def _resume(self, machines: Iterable[Machine]) -> None:
-        for machine in machines:
-            self._world.resume(machine)
+    def _living(self, who: Who) -> list[Machine]:
+        """Those who are meant, and neither down nor on their way there."""
+        chosen = self._chosen(who)
+        return [m for m in chosen if m.life is not None and not m.life.is_stopping]
 
     def _islands(self, partition: tuple[Who, ...]) -> list[list[Machine]]:
         """The islands named, and the rest as one more."""
@@ -217,6 +217,11 @@ class Director:
 
 def _repairs(world: World, ways: list[Way]) -> Callable[[], None]:
     return lambda: world.network.ways.repair(*ways)
+
+
+def _thaw(world: World, frozen: Iterable[tuple[Machine, Life]]) -> None:
+    for machine, life in frozen:
+        world.resume(machine, life)
 
 
 def _addresses(machines: Iterable[Machine]) -> list[str]:

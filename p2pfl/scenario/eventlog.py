@@ -62,14 +62,14 @@ class EventLog:
 
     Attributes:
         count: events so far.
-        diverged: the first difference, once there was one.
+        diverged: the first difference, or that the record could not be read, once there was one.
     """
 
     def __init__(
         self, path: Path | None = None, recorded: Iterator[Happened] | None = None
     ) -> None:
         self.count = 0
-        self.diverged: Diverged | None = None
+        self.diverged: Diverged | ConfigError | None = None
         self._hash = hashlib.blake2b(digest_size=16)
         self._packer = msgpack.Packer(default=_plain)
         self._buffer: list[bytes] = []
@@ -131,7 +131,11 @@ class EventLog:
 
     def _compare(self, packed: bytes) -> None:
         assert self._recorded is not None
-        now, then = _happened(msgpack.unpackb(packed)), next(self._recorded, None)
+        try:
+            now, then = _happened(msgpack.unpackb(packed)), next(self._recorded, None)
+        except ConfigError as error:
+            self.diverged = error  # the record itself is damaged
+            raise
         if now != then and self.diverged is None:
             was = f"recorded was {then}" if then is not None else "the record ends before it"
             self.diverged = Diverged(f"event {self.count} differs: {now}; {was}")

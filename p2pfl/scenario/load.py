@@ -15,6 +15,8 @@ from typing import Any
 
 from p2pfl import config
 from p2pfl.config import NodeConfig, from_mapping
+from p2pfl.core.graph import topology
+from p2pfl.core.neighbours import Rule, edges
 from p2pfl.errors import ConfigError
 from p2pfl.learning.checks import calling
 from p2pfl.scenario.spec import Scenario
@@ -73,7 +75,9 @@ def _found(text: str) -> Path:
 
 def _shipped() -> str:
     known = sorted(path.stem for path in FOLDER.glob("*.toml"))
-    return f"in {FOLDER}/ are {', '.join(known)}" if known else "give the path of a .toml file"
+    if known:
+        return f"in {FOLDER}/ are {', '.join(known)}"
+    return f"give the path of a .toml file (names are sought in ./{FOLDER}, which is not here)"
 
 
 def _from_toml(path: Path) -> dict[str, Any]:
@@ -101,6 +105,31 @@ def _from_python(path: Path) -> dict[str, Any]:
         told = type(found).__name__ if found is not None else "nothing"
         raise ConfigError(f"{path}: 'scenario' is {told}, expected a Scenario or a function of one")
     return dump(found)
+
+
+def rule_of(scenario: Scenario) -> Rule:
+    """The neighbour rule of a scenario; an edge list must be about just its nodes.
+
+    A list of as many others takes them in its order: the first of its names is n1, and so on.
+
+    Raises:
+        ConfigError: the rule or its file cannot be used, or names others than n1 .. n`nodes`.
+    """
+    rule = topology(scenario.topology)
+    listed = {vertex for link in rule.links for vertex in link}
+    if len(listed) == scenario.nodes and not listed & set(scenario.names):
+        order = sorted(listed, key=lambda vertex: (len(vertex), vertex))
+        ours = dict(zip(order, scenario.names, strict=True))
+        return edges([(ours[a], ours[b]) for a, b in rule.links])
+    others = sorted(listed.difference(scenario.names))
+    missing = [name for name in scenario.names if name not in listed]
+    if listed and (others or missing):
+        what = f"names {others[0]}, which is none of them" if others else f"lacks {missing[0]}"
+        raise ConfigError(
+            f"topology {scenario.topology} must link the scenario's nodes, {scenario.names[0]} to "
+            f"{scenario.names[-1]}: it {what}"
+        )
+    return rule
 
 
 def dump(scenario: Scenario) -> dict[str, Any]:

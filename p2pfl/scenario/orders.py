@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from p2pfl.core.graph import topology
 from p2pfl.errors import ConfigError
 from p2pfl.learning.partition import parse_partition
 from p2pfl.scenario.churning import absent, chosen
+from p2pfl.scenario.load import rule_of
 from p2pfl.scenario.proxy import Doors, Line
 from p2pfl.scenario.spec import MODELLED, Scenario
 from p2pfl.sim.faults import Conditions, Way
@@ -56,7 +56,7 @@ def refuse(scenario: Scenario) -> None:
             who = getattr(event, event.kind)
             _only_virtual(f"faults.events.{number}.{event.kind}", who, _ELSEWHERE[event.kind])
     absent(scenario)
-    topology(scenario.topology)
+    rule_of(scenario)
     partition(scenario)
 
 
@@ -131,7 +131,7 @@ def options(scenario: Scenario, place: int, config_file: str) -> tuple[str, ...]
         "--shard": f"{place + 1}/{scenario.nodes}",
         "--partition": partition(scenario),
         "--data-seed": str(scenario.seed),
-        "--topology": topology(scenario.topology).text,
+        "--topology": rule_of(scenario).text,
         "--seed": str(np.random.SeedSequence([scenario.seed, place]).generate_state(1)[0]),
         "--config": config_file,
     }

@@ -27,10 +27,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from p2pfl.core.graph import topology
 from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Clock
 from p2pfl.scenario.handling import Handling, Member, rng_of
+from p2pfl.scenario.load import rule_of
 from p2pfl.scenario.measure import longest_stall, tallied
 from p2pfl.scenario.orders import config, lay, needs_doors, options, refuse, toml
 from p2pfl.scenario.processes import Condition, Swarm, obituary, sole
@@ -440,7 +440,7 @@ class _Run:
 
     def _links(self) -> tuple[tuple[int, int], ...]:
         """The neighbours with all present, of those whose id is known, by place."""
-        rule = topology(self._scenario.topology)
+        rule = rule_of(self._scenario)
         names = {node: self._members[place].name for place, node in self._ids.items()}
         places = {node: place for place, node in self._ids.items()}
         members = sorted(places)

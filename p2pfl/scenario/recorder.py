@@ -61,6 +61,7 @@ class Tallies:
 
     def was_away(self, place: int) -> None:
         """A node was paused or down; that is no stall, and counting begins anew."""
+        self._pause_over(place, self._now_ns())
         self._since[place] = -1
 
     def is_back(self, place: int) -> None:

@@ -123,7 +123,9 @@ class TaskSpec(_Frozen):
     minimum: Count = Field(10, description="samples every node has at least")
     learning_rate: Positive | None = Field(None, description="of plain SGD; None: the task's own")
     batch_size: Count | None = Field(None, description="samples a step; None: the task's own")
-    size: Count = Field(100, description="values of the model of averaging and quadratic")
+    size: int = Field(
+        100, ge=1, le=10**8, description="values of the model of averaging and quadratic"
+    )
     spread: Positive = Field(3.0, description="of the nodes' optima in averaging and quadratic")
 
 
@@ -133,7 +135,7 @@ class Duration(_Frozen):
     cycles: Count | None = Field(
         None, description="until the nodes have done so many training cycles on average"
     )
-    seconds: Positive | None = Field(None, description="of the nodes' time")
+    seconds: Positive | None = Field(None, le=1e9, description="of the nodes' time")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Duration:
@@ -148,21 +150,25 @@ class Duration(_Frozen):
 class Compute(_Frozen):
     """How long a local step takes."""
 
-    step_s: Positive = Field(0.005, description="median time of a local step")
+    step_s: Positive = Field(0.005, le=1e6, description="median time of a local step")
     distribution: Literal["fixed", "lognormal", "factors", "trace"] = Field(
         "fixed", description="how nodes differ: not, by `sigma`, by `factors`, or as in `trace`"
     )
-    sigma: NonNegative = Field(0.8, description="of the lognormal distribution over nodes")
+    sigma: NonNegative = Field(0.8, le=10, description="of the lognormal distribution over nodes")
     factors: tuple[Positive, ...] = Field(
         (), description="step times as multiples of step_s, node by node, repeated as needed"
     )
     trace: str | None = Field(
         None, description="CSV with a column step_s (and node, if it is about certain ones)"
     )
-    jitter: NonNegative = Field(0.1, description="sigma of the lognormal spread from job to job")
+    jitter: NonNegative = Field(
+        0.1, le=10, description="sigma of the lognormal spread from job to job"
+    )
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Compute:
+        if "sigma" in self.model_fields_set and self.distribution != "lognormal":
+            raise ValueError(f'sigma does nothing with distribution = "{self.distribution}"')
         if (self.distribution == "factors") != bool(self.factors):
             raise ValueError("'factors' and distribution = \"factors\" need each other")
         if (self.distribution == "trace") != bool(self.trace):
@@ -196,8 +202,8 @@ class OneWay(Link):
 class NetworkSpec(_Frozen):
     """The network between the nodes."""
 
-    latency_s: NonNegative = Field(0.002, description="one way, median")
-    latency_sigma: NonNegative = Field(0.0, description="of its lognormal spread by message")
+    latency_s: NonNegative = Field(0.002, le=1e6, description="one way, median")
+    latency_sigma: NonNegative = Field(0.0, le=10, description="of its lognormal spread by message")
     loss_probability: Probability = Field(
         0.0, description="of each message, requests and answers alike; the asker waits in vain"
     )
@@ -265,6 +271,14 @@ class Churn(_Frozen):
     def _has_what_it_needs(self) -> Churn:
         if (self.mode == "trace") != bool(self.trace):
             raise ValueError("'trace' and mode = \"trace\" need each other")
+        idle = self.model_fields_set & {"offline", "session_s", "period_s"}
+        if self.mode == "none" and idle:
+            keys = ", ".join(sorted(idle))
+            raise ValueError(f'{keys}: nothing happens by chance while mode is "none"')
+        if self.ends_s is not None and self.ends_s <= self.begins_s:
+            raise ValueError(
+                f"ends_s is {self.ends_s:g}, must be after begins_s = {self.begins_s:g}"
+            )
         return self
 
 
@@ -422,7 +436,7 @@ class Scenario(_Frozen):
     topology: str = Field(
         "random-2", description="neighbour rule, or a file in topologies/; see p2pfl topology list"
     )
-    seed: int = Field(0, ge=0, description="of everything that happens by chance")
+    seed: int = Field(0, ge=0, le=2**62, description="of everything that happens by chance")
     task: TaskSpec = TaskSpec()
     duration: Duration
     node: NodeConfig = NodeConfig()

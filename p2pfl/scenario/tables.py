@@ -200,7 +200,8 @@ def _parquet(trace: Trace, path: Path) -> None:
     schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
     n = trace.scenario.nodes
     block = max(1, _BLOCK_ROWS // n)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    # a file of ours, because pyarrow takes a name with a colon for an address
+    with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for begin in range(0, len(trace.times), block):
             rows = slice(begin, begin + block)
             times = trace.times[rows]

@@ -112,11 +112,11 @@ def recovery_s(trace: Trace) -> float | None:
         is_open = mark.until is not None and mark.until > trace.seconds
         if mark.kind == "start" or is_open or not len(times):
             continue
-        before = mean[(times <= mark.at) & np.isfinite(mean)]
+        before = mean[(times < mark.at) & np.isfinite(mean)]
         if not len(before):
             continue
         end = mark.at if mark.until is None else mark.until
-        back = times[(times >= end) & (mean >= before[-1] - within)]
+        back = times[(times > end) & (mean >= before[-1] - within)]
         took = float(back[0] - end) if len(back) else math.inf
         longest = took if longest is None else max(longest, took)
     return longest

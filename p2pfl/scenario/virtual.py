@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from p2pfl.config import NodeConfig
-from p2pfl.core.graph import adjacency, topology
+from p2pfl.core.graph import adjacency
 from p2pfl.learning.threads import one_thread
 from p2pfl.scenario.director import Director
 from p2pfl.scenario.eventlog import EventLog, Happened
 from p2pfl.scenario.learners import Learners
+from p2pfl.scenario.load import rule_of
 from p2pfl.scenario.looks import Looks
 from p2pfl.scenario.recorder import Tallies
 from p2pfl.scenario.spec import Scenario
@@ -90,7 +91,7 @@ class _Run:
         self.scenario, self._log, self._show = scenario, log, show
         network = scenario.network
         rng = np.random.default_rng([scenario.seed, 0x57E9])
-        self._rule = topology(scenario.topology)
+        self._rule = rule_of(scenario)
         config = scenario.node.model_copy(
             update={"run": scenario.name, "topology": self._rule.text}
         )
@@ -184,7 +185,7 @@ class _Run:
         rule, rng = self._rule, self.world.rng("links")
         if rule.links:
             by_name = {machine.name: machine.place for machine in self.world.machines}
-            drawn = [(by_name[a], by_name[b]) for a, b in rule.links if {a, b} <= by_name.keys()]
+            drawn = [(by_name[a], by_name[b]) for a, b in rule.links]
         elif rule.draws is not None:
             drawn = [
                 (place, int(other))

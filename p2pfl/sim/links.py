@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -94,4 +95,4 @@ class Links:
                 flow.timer.cancel()
             flow.rate = rate
             when = loop.now_ns + max(0, round(flow.left / rate * NS))
-            flow.timer = loop.call_at_ns(when, self._end, flow)
+            flow.timer = loop.call_at_ns(when, self._end, flow, context=Context())

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -127,6 +127,8 @@ class Network:
     def _arrive(self, call: _Call) -> None:
         """At the target: its service answers, synchronously."""
         target, service = call.target, call.target.service
+        if target.is_asleep:
+            return
         if service is None or target.is_unplugged:
             self._tell(call, PeerTimeout(f"{target.address} broke off"))
             return
@@ -172,7 +174,7 @@ class Network:
 
         def done(answer: Packet | PeerError) -> None:
             nonlocal is_over
-            if is_over:
+            if is_over or relay.is_unplugged:
                 return
             is_over = True
             patience.cancel()
@@ -225,6 +227,10 @@ class Network:
             latency_s = way.latency_s if way.latency_s is not None else latency_s
             loss = way.loss_probability if way.loss_probability is not None else loss
             held = way.held if way.held is not None else held
+        if held is not None:
+            # let go, it finds its way as if it had been sent then
+            held.append(partial(self._carry, source, target, nbytes, host, deliver, *args))
+            return
         if loss and rng.random() < loss:
             return
         if conditions.latency_sigma:
@@ -234,14 +240,13 @@ class Network:
         if is_late:
             latency_s *= 1 + LATE_LATENCIES * rng.random()
         keeps_order = conditions.fifo and not is_late and bool(conditions.latency_sigma or late)
-        leave = _Leave(self, source, target, int(latency_s * NS), keeps_order, host, deliver, args)
+        leave = _Leave(
+            self, source, target, nbytes > 0, int(latency_s * NS), keeps_order, host, deliver, args
+        )
         begin: Callable[[], None] = leave
         if nbytes and (source.up_bytes_per_s or target.down_bytes_per_s):
             begin = _Transfer(self.links, source, target, nbytes, leave).begin
-        if held is not None:
-            held.append(begin)
-        else:
-            begin()
+        begin()
 
     def _travelled(self, packet: Packet) -> Packet:
         """What arrives: a question's payload in memory of its own, now and then by real bytes.
@@ -273,6 +278,7 @@ class _Leave:
     network: Network
     source: MemoryTransport
     target: MemoryTransport
+    is_data: bool
     delay_ns: int
     keeps_order: bool
     host: Host
@@ -280,6 +286,8 @@ class _Leave:
     args: tuple[Any, ...]
 
     def __call__(self) -> None:
+        if self.is_data and self.source.is_unplugged:
+            return  # killed while it was sending
         loop = self.network.loop
         when = loop.now_ns + self.delay_ns
         if self.keeps_order:

@@ -71,6 +71,8 @@ class Life:
     journal: _Journal
     store: _Store
     task: asyncio.Task[None] | None = None
+    freezes: int = 0
+    is_stopping: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -254,23 +256,36 @@ class World:
     async def stop(self, machine: Machine) -> None:
         """Ask it to end, and wait until it has: it settles, saves and says goodbye."""
         life = machine.life
-        if life is None or life.task is None:
+        if life is None or life.task is None or life.is_stopping:
             return
+        life.is_stopping = True
+        life.freezes = 1
         self.resume(machine)
+        self._recorder.was_away(machine.place)
         life.task.cancel()
         await asyncio.wait([life.task])
         self._bury(machine, life)  # one that had not even begun to live did not do it itself
 
     def pause(self, machine: Machine) -> None:
-        """Nothing of it runs; its connections stay open."""
+        """Nothing of it runs; its connections stay open. Every pause is to be resumed."""
+        if machine.life is None:
+            return
+        machine.life.freezes += 1
         if machine.presence is Presence.UP:
             machine.presence = Presence.PAUSED
             self._recorder.was_away(machine.place)
             self.loop.pause(machine.host)
 
-    def resume(self, machine: Machine) -> None:
-        """It goes on, and finds that time has passed."""
-        if machine.presence is Presence.PAUSED and machine.life is not None:
+    def resume(self, machine: Machine, life: Life | None = None) -> None:
+        """One pause is over; after the last it goes on, and finds that time has passed.
+
+        Args:
+            life: that was paused; a later one is not concerned. The present one if None.
+        """
+        if machine.life is None or (life is not None and machine.life is not life):
+            return
+        machine.life.freezes = max(machine.life.freezes - 1, 0)
+        if machine.presence is Presence.PAUSED and machine.life.freezes == 0:
             machine.life.transport.is_asleep = False
             machine.presence = Presence.UP
             self._recorder.is_back(machine.place)
@@ -298,7 +313,8 @@ class World:
             reason = "died"
             if not life.transport.is_unplugged:
                 self.deaths[machine.name] = _told(error)
-                log.warning("%s died: %s", machine.name, self.deaths[machine.name], exc_info=error)
+                log.warning("%s died: %s", machine.name, self.deaths[machine.name])
+                log.debug("%s died", machine.name, exc_info=error)
         log.debug("%s ended: %s", machine.name, reason)
         self._bury(machine, life)
 

@@ -133,7 +133,7 @@ def test_a_pause_does_not_wake_whom_chance_put_to_sleep(tmp_path: Any) -> None:
     trace, _ = run(scenario(churn=_paused_by_chance(tmp_path), faults=faults))
     assert presence(trace, 0) == "UUU" + "P" * 10 + "U" * 8
     assert presence(trace, 1) == "U" * 5 + "PP" + "U" * 14
-    assert marks(trace)[0][2] == "n2 frozen"
+    assert marks(trace)[0][2] == "n1, n2 frozen"
 
 
 # --- what goes wrong ----------------------------------------------------------------------------

@@ -281,7 +281,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
             "nodes": [{"who": draw(who), "latency_s": draw(st.floats(0, 1))}],
             "links": [{"from": draw(who), "to": draw(who), "blocked": draw(st.booleans())}],
         },
-        "churn": {"offline": draw(st.floats(0, 0.9)), "events": churn},
+        "churn": {"mode": "on-off", "offline": draw(st.floats(0, 0.9)), "events": churn},
         "faults": {"events": faults},
         "expect": {name: f"{sign} {value!r}" for name, (sign, value) in bounds.items()},
     }

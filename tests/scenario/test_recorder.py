@@ -109,7 +109,7 @@ def test_who_stopped_training_has_stalled_until_the_end_unless_it_is_away() -> N
     found.was_away(1)
     clock.seconds = 31.0
     found.end()
-    assert list(found.stalls) == [pytest.approx(30), 0]
+    assert list(found.stalls) == [pytest.approx(30), pytest.approx(1)]
 
 
 def test_every_event_goes_to_the_log() -> None:

@@ -324,7 +324,7 @@ def test_the_rest_takes_as_long_as_its_cells_took(file: Path) -> None:
         ["nodes=4,64"],
         ["nodes=4,8", "gossip.codec=float32,int8"],
         ["gossip.codec=float32,int8", "task.partition=iid,classes:2"],
-        ["gossip.codec=float32,int8", "churn.offline=0,0.1,0.2", "nodes=4,8"],
+        ["gossip.codec=float32,int8", "network.loss_probability=0,0.1,0.2", "nodes=4,8"],
     ],
 )
 def test_whatever_the_axes_there_is_a_picture(file: Path, over: list[str]) -> None:

@@ -127,7 +127,7 @@ def test_recovery_is_from_the_end_of_a_fault_until_accuracy_was_what_it_had_been
 
 def test_recovery_is_the_longest_of_all_faults() -> None:
     first, second = Mark(0.0, 1.0, "a", (), "pause"), Mark(2.0, None, "b", (), "kill")
-    assert recovered([0.8, 0.8, 0.8, 0.1, 0.8], first, second) == 0.0
+    assert recovered([0.8, 0.8, 0.8, 0.1, 0.8], first, second) == 2.0
     assert recovered([0.8, 0.1, 0.8, 0.8, 0.8], first, second) == 1.0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from p2pfl.sim.links import Links
-from p2pfl.sim.loop import NS, VirtualLoop, run
+from p2pfl.sim.loop import NS, Host, VirtualLoop, run
 
 Lines = tuple[tuple[str, float | None], ...]
 
@@ -107,3 +107,25 @@ def test_times_are_whole_nanoseconds_whatever_the_rate() -> None:
         return loop.now_ns
 
     assert run(main()) == round(NS / 3)
+
+
+def test_a_transfer_does_not_wait_for_another_host_that_is_frozen() -> None:
+    """What is planned when one begins or ends concerns others, and belongs to nobody."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        links, a, ended = Links(), Host("a"), []
+
+        def begin(name: str) -> None:
+            links.begin(1000, (("up", 100.0),), lambda: ended.append((name, loop.time())))
+
+        begin("b")
+        loop.call_later(1, begin, "a", context=a.context)
+        loop.call_later(2, loop.pause, a)
+        await asyncio.sleep(100)
+        loop.resume(a)
+        assert [name for name, _ in ended] == ["b", "a"]
+        assert ended[0][1] == pytest.approx(19, abs=0.01)
+
+    run(main())
