@@ -1,7 +1,7 @@
 """How fast the simulator is, everything included, against a plain loop over as many torch modules.
 
     python benchmarks/simulator.py                the loop, two models, and the curve up to 1,000
-    python benchmarks/simulator.py --large        and 3,000 and 10,000 nodes (20 minutes)
+    python benchmarks/simulator.py --large        and 3,000, and scenarios/ten-thousand.toml
     python benchmarks/simulator.py --profile      where the time goes, by room of the house
 
 The reference is what a researcher writes first: a list of `torch.nn.Sequential`, and for each node
@@ -195,8 +195,8 @@ def main() -> None:
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        size = {"duration.cycles": 100} if arguments.one >= 10_000 else {}
-        found = measured(asked("digits", arguments.one, **size))
+        large = load("ten-thousand") if arguments.one >= 10_000 else None
+        found = measured(large or asked("digits", arguments.one))
         print(found["wall_s"], found["us_per_cycle"], found["peak_mb"])
         return
     figures: dict[str, Any] = {}

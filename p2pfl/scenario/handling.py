@@ -48,6 +48,7 @@ class Member:
         up_since: since when it has been up; None while it is not.
         spans: from when until when it was up, what may be missing in its journal left out.
         is_due: it is being started.
+        freezes: pauses of its present life that are not over.
     """
 
     place: int
@@ -56,6 +57,7 @@ class Member:
     up_since: float | None = None
     spans: list[tuple[float, float]] = field(default_factory=list)
     is_due: bool = False
+    freezes: int = 0
 
     @property
     def name(self) -> str:
@@ -120,7 +122,7 @@ class Handling:
         self._clock = clock
         self._said = said
         self._may_end = scenario.node.stop != StopConfig()
-        self._by_chance: set[int] = set()
+        self._by_chance: dict[int, Callable[[], None]] = {}
         self._plan: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._zero = 0.0
@@ -207,24 +209,30 @@ class Handling:
 
     def _start_now(self, member: Member) -> None:
         self._plug(member, is_in=True)
+        member.freezes = 0
         member.process.start()
         member.began = self._clock()
         if self._doors is not None:
             self._doors.expect(member.place)
 
-    def _pause(self, member: Member) -> bool:
-        if member.process.condition is not Condition.RUNNING:
-            return False
-        member.is_away(self._clock(), UNSAID_S)
-        member.process.freeze()
-        return True
+    def _pause(self, member: Member) -> Callable[[], None]:
+        """Freeze a process; gives what ends this pause, and this one only."""
+        life = member.process.starts
+        member.freezes += 1
+        if member.process.condition is Condition.RUNNING:
+            member.is_away(self._clock(), UNSAID_S)
+            member.process.freeze()
 
-    def _resume(self, members: Iterable[Member]) -> None:
-        for member in members:
-            self._plug(member, is_in=True)
-            if member.process.condition is Condition.FROZEN:
+        def over() -> None:
+            if member.process.starts != life:
+                return
+            member.freezes -= 1
+            if member.freezes == 0 and member.process.condition is Condition.FROZEN:
+                self._plug(member, is_in=True)
                 member.process.thaw()
                 member.up_since = self._clock()
+
+        return over
 
     def _shut(self, member: Member) -> None:
         if self._doors is not None:
@@ -241,7 +249,7 @@ class Handling:
         if action.what in ("kill", "stop", "pause"):
             if member.process.condition is not Condition.RUNNING:
                 return
-            self._by_chance.add(action.node)
+            self._by_chance[action.node] = _nothing
         elif action.node not in self._by_chance:
             return
         match action.what:
@@ -250,17 +258,16 @@ class Handling:
             case "stop":
                 self._stop(member)
             case "pause":
-                self._pause(member)
+                self._by_chance[action.node] = self._pause(member)
                 self._plug(member, is_in=False)
             case "wipe":
                 if not member.is_alive:
                     member.process.forget()
             case "start":
-                self._by_chance.discard(action.node)
+                del self._by_chance[action.node]
                 self._start(member, wiped=False)
             case "resume":
-                self._by_chance.discard(action.node)
-                self._resume([member])
+                self._by_chance.pop(action.node)()
 
     def _churn(self, event: ChurnEvent) -> None:
         if event.kill is not None:
@@ -277,7 +284,7 @@ class Handling:
             hit = [m for m in self._chosen(event.start, down) if not m.is_alive]
             kind, text = "start", "started"
             for member in hit:
-                self._by_chance.discard(member.place)
+                self._by_chance.pop(member.place, None)
                 self._start(member, wiped=event.lost_state)
         self._mark(event.at, None, f"{_listed(hit)} {text}", hit, kind)
 
@@ -288,8 +295,8 @@ class Handling:
         hit: list[Member] = []
         if event.pause is not None:
             hit = self._chosen(event.pause, self._alive())
-            frozen = [member for member in hit if self._pause(member)]
-            text, repair = f"{_listed(hit)} frozen", lambda: self._resume(frozen)
+            ends = [self._pause(member) for member in hit if member.is_alive]
+            text, repair = f"{_listed(hit)} frozen", lambda: _all(ends)
         else:
             assert self._doors is not None
             ways = self._doors.ways
@@ -298,9 +305,9 @@ class Handling:
                 opened = ways.part(*map(_names, islands))
                 text = "partition: " + " | ".join(_listed(island) for island in islands)
             else:
-                ends = event.one_way or event.hold
-                assert ends is not None
-                a, b = (self._chosen(who, self._members) for who in ends)
+                both = event.one_way or event.hold
+                assert both is not None
+                a, b = (self._chosen(who, self._members) for who in both)
                 hit = [*a, *b]
                 if event.one_way is not None:
                     opened = [ways.cut(_names(a), _names(b))]
@@ -348,6 +355,15 @@ class Handling:
 
 def _names(members: Iterable[Member]) -> list[str]:
     return [member.name for member in members]
+
+
+def _nothing() -> None:
+    """What ends an absence that is no pause."""
+
+
+def _all(ends: Iterable[Callable[[], None]]) -> None:
+    for end in ends:
+        end()
 
 
 def _listed(members: Sequence[Member]) -> str:

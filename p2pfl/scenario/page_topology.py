@@ -50,7 +50,11 @@ def topology(trace: Trace) -> Drawing:
         "legend": {"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
     }
     most = "higher its last accuracy" if called == "accuracy" else "more cycles it has done"
-    reading = f"Each line joins two neighbours; the yellower a node, the {most}"
+    rule = trace.scenario.topology
+    lines = "Each line joins two neighbours"
+    if rule.startswith("random-") and "regular" not in rule:
+        lines = "Whom a node asks is drawn anew each time, and the lines are one such draw"
+    reading = f"{lines}; the yellower a node, the {most}"
     reading += ", and crosses were not up at the end" if gone else ""
     if len(drawn) < len(trace.links):
         reading += f" ({len(drawn):,} of {len(trace.links):,} links are drawn)"

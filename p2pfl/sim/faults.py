@@ -54,7 +54,7 @@ class Way:
 
 
 class Ways:
-    """The ways that differ from the rest; of several over the same pair the last one counts."""
+    """The ways that differ from the rest; over the same pair a cut wins, then the last one."""
 
     def __init__(self) -> None:
         self._open: list[Way] = []
