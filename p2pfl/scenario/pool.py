@@ -310,10 +310,12 @@ class _Worker:
             return file.read().decode(errors="replace")
 
     def close(self) -> None:
-        """Reap it; the guard has ended it."""
+        """Reap it; the guard has ended it, and if somebody killed the guard, we do."""
         if self._writer is not None:
             self._writer.close()
         if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
             self._process.wait()
 
 
