@@ -17,10 +17,11 @@ import numpy as np
 from p2pfl.errors import ConfigError
 from p2pfl.learning.partition import parse_partition
 from p2pfl.scenario.churning import absent, chosen
+from p2pfl.scenario.conditions import conditions
 from p2pfl.scenario.load import rule_of
 from p2pfl.scenario.proxy import Doors, Line
 from p2pfl.scenario.spec import MODELLED, Scenario
-from p2pfl.sim.faults import Conditions, Way
+from p2pfl.sim.faults import Way
 
 LOOPBACK_S = 0.002
 """A latency up to this is loopback's own: nothing is done to it."""
@@ -84,17 +85,11 @@ def needs_doors(scenario: Scenario) -> bool:
 
 def lay(scenario: Scenario, doors: Doors, rng: np.random.Generator) -> None:
     """Make the network behind the doors what the scenario says it is from the beginning."""
-    network, faults, names = scenario.network, scenario.faults, scenario.names
+    network, names = scenario.network, scenario.names
     everybody = range(scenario.nodes)
-    doors.conditions = Conditions(
-        latency_s=network.latency_s if network.latency_s > LOOPBACK_S else 0.0,
-        latency_sigma=network.latency_sigma,
-        loss_probability=network.loss_probability,
-        duplicate_probability=faults.duplicate_probability,
-        reorder_probability=faults.reorder_probability,
-        corrupt_probability=faults.corrupt_probability,
-        fifo=network.fifo,
-    )
+    doors.conditions = conditions(scenario)
+    if network.latency_s <= LOOPBACK_S:
+        doors.conditions.latency_s = 0.0
     for line in doors.lines:
         line.up_bytes_per_s = network.up_bytes_per_s
         line.down_bytes_per_s = network.down_bytes_per_s

@@ -18,6 +18,7 @@ import numpy as np
 from p2pfl.config import NodeConfig
 from p2pfl.core.graph import adjacency
 from p2pfl.learning.threads import one_thread
+from p2pfl.scenario.conditions import conditions
 from p2pfl.scenario.director import Director
 from p2pfl.scenario.eventlog import EventLog, Happened
 from p2pfl.scenario.learners import Learners
@@ -28,7 +29,6 @@ from p2pfl.scenario.spec import Scenario
 from p2pfl.scenario.speeds import step_times
 from p2pfl.scenario.trace import Floats, Progress, Trace
 from p2pfl.scenario.verdicts import worst_tenth
-from p2pfl.sim.faults import Conditions
 from p2pfl.sim.strays import outside
 from p2pfl.sim.world import World
 
@@ -96,7 +96,6 @@ class _Run:
             update={"run": scenario.name, "topology": self._rule.text}
         )
         self._step_s = step_times(scenario.compute, scenario.names, rng)
-        faults = scenario.faults
         self._tallies = Tallies(scenario.nodes, log, lambda: self.world.loop.now_ns)
         self.world = World(
             seed=scenario.seed,
@@ -105,16 +104,7 @@ class _Run:
             learner=learners.of,
             step_s=self._step_s,
             jitter=scenario.compute.jitter,
-            conditions=Conditions(
-                latency_s=network.latency_s,
-                latency_sigma=network.latency_sigma,
-                loss_probability=network.loss_probability,
-                duplicate_probability=faults.duplicate_probability,
-                reorder_probability=faults.reorder_probability,
-                corrupt_probability=faults.corrupt_probability,
-                fifo=network.fifo,
-                sees=network.sees,
-            ),
+            conditions=conditions(scenario),
             recorder=self._tallies,
         )
         for machine in self.world.machines:
