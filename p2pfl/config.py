@@ -9,6 +9,7 @@ Relations that must hold (checked where both are known):
     gossip.weight * gossip.outstanding <= 1      two-sided averaging diverges beyond it
     membership.probe_timeout_s < membership.probe_interval_s
     limits.pending >= gossip.outstanding         what is in flight must not be given up
+    trust = "byzantine"  =>  train.momentum = 0  it would gather an attacker's bias
 """
 
 from __future__ import annotations
@@ -148,6 +149,77 @@ class LimitsConfig(_Frozen):
     )
 
 
+RuleName = Literal[
+    "clip",
+    "median",
+    "trimmed-mean",
+    "krum",
+    "multi-krum",
+    "geometric-median",
+    "centred-clip",
+    "clipped-gossip",
+]
+
+
+class RobustConfig(_Frozen):
+    """How models of members that may be hostile are mixed; only with `trust = "byzantine"`."""
+
+    rule: RuleName = Field(
+        "clip",
+        description="clip: two-sided exchanges behind a distance gate, clipped (PROTOCOL section "
+        "4); the others judge a buffer of fresh models together, one-sided (core/robust.py)",
+    )
+    nearest: bool = Field(
+        False, description="nearest-neighbour mixing before the rule (not with clip)"
+    )
+    hostile: float = Field(
+        0.25,
+        ge=0,
+        lt=0.5,
+        description="share of the models in a buffer that may be hostile; rounded up",
+    )
+    models: int = Field(
+        5, ge=2, le=64, description="fresh models, our own included, that a rule judges together"
+    )
+    reach: Positive = Field(
+        0.3, description="clip: a model farther away than this share of our own norm is refused"
+    )
+    quantile: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="clip: a difference is shortened to this quantile of the peers' distances",
+    )
+    rescue_after: Count = Field(
+        3, description="clip: refused by so many peers in a row, a node pulls several models"
+    )
+    pulls: int = Field(
+        5, ge=1, le=32, description="models whose median a newcomer, or a rescued node, adopts"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> RobustConfig:
+        if self.nearest and self.rule == "clip":
+            raise ValueError("nearest needs a rule that judges several models; clip judges one")
+        return self
+
+
+class ReputationConfig(_Frozen):
+    """What a peer's faults cost it here: a local opinion, never told to others."""
+
+    half_life_s: Positive = Field(60.0, description="points fade to half in this time")
+    suspend_at: Positive = Field(8.0, description="points at which a peer is suspended")
+    resume_at: NonNegative = Field(2.0, description="points at which it may take part again")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ReputationConfig:
+        if self.resume_at >= self.suspend_at:
+            raise ValueError(
+                f"resume_at is {self.resume_at:g}, must be below suspend_at = {self.suspend_at:g}"
+            )
+        return self
+
+
 class StopConfig(_Frozen):
     """When a node ends by itself; nothing set means never."""
 
@@ -175,20 +247,40 @@ class NodeConfig(_Frozen):
     checkpoint_every_s: Positive = Field(
         10.0, description="pause between checkpoints; a crash loses at most this"
     )
+    trust: Literal["cooperative", "byzantine"] = Field(
+        "cooperative",
+        description="cooperative: members may fail, not lie; byzantine: up to a fifth may be "
+        "hostile, at some cost in accuracy, and without momentum",
+    )
     train: TrainConfig = TrainConfig()
     gossip: GossipConfig = GossipConfig()
+    robust: RobustConfig = RobustConfig()
+    reputation: ReputationConfig = ReputationConfig()
     membership: MembershipConfig = MembershipConfig()
     limits: LimitsConfig = LimitsConfig()
     stop: StopConfig = StopConfig()
 
     @model_validator(mode="after")
-    def _remembers_what_is_in_flight(self) -> NodeConfig:
+    def _fits_together(self) -> NodeConfig:
+        if self.trust == "cooperative" and self.robust != RobustConfig():
+            raise ValueError('[robust] does nothing without trust = "byzantine"')
+        if self.trust == "byzantine" and "momentum" in self.train.model_fields_set:
+            if self.train.momentum > 0:
+                raise ValueError(
+                    f"train.momentum is {self.train.momentum:g}, must be 0 with trust = "
+                    '"byzantine": momentum gathers whatever bias the clip lets through'
+                )
         if self.limits.pending < self.gossip.outstanding:
             raise ValueError(
                 f"limits.pending is {self.limits.pending}, "
                 f"must be at least gossip.outstanding = {self.gossip.outstanding}"
             )
         return self
+
+    @property
+    def momentum(self) -> float:
+        """beta of quasi-global momentum, as it is used."""
+        return 0.0 if self.trust == "byzantine" else self.train.momentum
 
 
 class DeviceConfig(NodeConfig):

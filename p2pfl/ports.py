@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from p2pfl.core.compression import Bytes
 from p2pfl.core.events import Event
-from p2pfl.core.messages import Packet
+from p2pfl.core.messages import Denial, Packet
 from p2pfl.core.weights import Layout, Vector
 
 T = TypeVar("T")
@@ -133,7 +133,7 @@ class Service(Protocol):
         """Look at a packet before its payload is read; a packet given back refuses it."""
         ...
 
-    def room(self, nbytes: int) -> AbstractContextManager[Bytes]:
+    def room(self, nbytes: int, sender: str = "") -> AbstractContextManager[Bytes]:
         """A buffer for an admitted payload; it counts as arriving until the context is left."""
         ...
 
@@ -173,6 +173,11 @@ class Transport(Protocol):
     @property
     def address(self) -> str:
         """Where this node serves, `host:port`; the host may be unspecified."""
+        ...
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether a packet's sender is surely the node it names (mutual TLS), relays excepted."""
         ...
 
     def serve(self, service: Service) -> AbstractAsyncContextManager[None]:
@@ -232,6 +237,46 @@ class Discovery(Protocol):
 
     def events(self) -> AsyncGenerator[Sighting, None]:
         """Sightings as they happen, for ever; announces this node until it is closed."""
+        ...
+
+
+# --- trust ----------------------------------------------------------------------------------------
+
+
+class Notary(Protocol):
+    """This node's signature, and the checking of others'; see `core.statements` for what is signed.
+
+    Ed25519 on devices (RFC 8032), a cheap keyed hash in the simulator.
+    """
+
+    def sign(self, message: bytes) -> bytes:
+        """(96 bytes): this node's public key (32), and its signature (64) of the message."""
+        ...
+
+    def is_signed(self, node: str, message: bytes, proof: bytes) -> bool:
+        """Whether `proof` is the signature, by the key whose fingerprint is `node`, of `message`."""
+        ...
+
+    def is_admissions(self, message: bytes, proof: bytes) -> bool:
+        """Whether `proof` (64 bytes) is the signature of the run's admission key.
+
+        False wherever every member holds that key: whoever can deny all must be trusted by all.
+        """
+        ...
+
+
+class DenyList(Protocol):
+    """Who may not take part, across restarts."""
+
+    def fresh(self) -> tuple[Denial, ...]:
+        """Denials that came to the list since this was last asked; all of them at first.
+
+        A denial without a proof is this node's own opinion: it is obeyed and not passed on.
+        """
+        ...
+
+    def keep(self, denial: Denial) -> None:
+        """Remember what a peer told; it was found to be signed."""
         ...
 
 

@@ -12,19 +12,22 @@ Rules of the file:
   deltas computed from replaced weights are dropped.
 - The shares of a model that exchanges may take add up to one (`shares.py`): what crosses each other
   would diverge otherwise.
+- Among members that may lie (robust mode) nothing is adopted because one peer says so, and a model
+  flows only through the gate (`gate.py`), or waits to be judged with others (`robust.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from p2pfl.config import GossipConfig, LimitsConfig
+from p2pfl.config import GossipConfig, LimitsConfig, RobustConfig
 from p2pfl.core.compression import Encoded, largest_nbytes
+from p2pfl.core.gate import Gate, distance_and_norm
 from p2pfl.core.ledger import Inbox, Kept, Outbox, Pending
 from p2pfl.core.messages import (
     AGE_MAX,
@@ -39,6 +42,7 @@ from p2pfl.core.messages import (
     Reason,
     Refused,
     Resolve,
+    Swap,
 )
 from p2pfl.core.meters import Meters, smoothed
 from p2pfl.core.mixing import (
@@ -54,13 +58,21 @@ from p2pfl.core.mixing import (
 from p2pfl.core.momentum import QuasiGlobalMomentum
 from p2pfl.core.shares import Shares
 from p2pfl.core.snapshots import Snapshot, Snapshots
-from p2pfl.core.weights import Vector
+from p2pfl.core.weights import Vector, pieces
 
 T = TypeVar("T")
 
+REJECTED = "rejected: "
+"""Begins the outcome of what we did not take from a peer; its reason follows."""
+
 _BUSY_RETRY_S = 0.05
+_NO_HISTORY_RETRY_S = 0.5
 _EXPIRIES_PER_HORIZON = 100
 """Looking for what is past the horizon costs a look at everything that is kept."""
+_SCALE_SIZE = 64
+"""Of so many values a norm tells the scale; fewer may all be near zero by chance."""
+_ROUNDING = 1.05
+"""A codec's rounding may lengthen what was shortened to the clip radius by a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +80,7 @@ class Mixed:
     """What one message did, for the journal.
 
     Attributes:
-        outcome: as in `events.Exchanged`.
+        outcome: as in `events.Exchanged`; `refused: ` is the peer's word, `REJECTED` is ours.
         norm: size of the flow, complete once the work was driven to its end; None if none flowed.
     """
 
@@ -86,7 +98,11 @@ class GossipState:
         config, limits: the parts of the configuration that concern exchanges.
         momentum: quasi-global momentum, restored or fresh.
         rng: for codecs that round by chance.
+        robust: how models are mixed where members may lie; None where they do not.
         age, own_steps: u and h, when continuing from a checkpoint.
+
+    Attributes:
+        arrived: (d,) models by peer that wait to be judged together, each used once.
     """
 
     def __init__(
@@ -97,6 +113,7 @@ class GossipState:
         momentum: QuasiGlobalMomentum,
         rng: np.random.Generator,
         *,
+        robust: RobustConfig | None = None,
         age: int = 0,
         own_steps: int = 0,
     ) -> None:
@@ -110,6 +127,12 @@ class GossipState:
         self.momentum = momentum
         self.snapshots = Snapshots(rng)
         self.meters = Meters(limits.peers)
+        self.robust = robust
+        self.gate = Gate(robust or RobustConfig(), limits.peers)
+        self._has_scale = robust is not None or weights.size >= _SCALE_SIZE
+        if self._has_scale:
+            self.gate.norm = math.sqrt(squared(weights))
+        self.arrived: dict[str, Vector] = {}
         self.outbox = Outbox(horizon_s=config.retry_horizon_s, limit=limits.pending)
         self.inbox = Inbox(
             horizon_s=config.retry_horizon_s,
@@ -171,6 +194,8 @@ class GossipState:
         self.own_steps += steps
         self.cycle_steps = steps
         trained = math.sqrt(squared(delta))
+        if self._has_scale:
+            self.gate.norm = math.sqrt(squared(x))
         yield from self.momentum.learn(x, learning_rate, steps, mixed, trained)
         if lineage != self.lineage:
             self.momentum.reset()
@@ -206,7 +231,13 @@ class GossipState:
 
     def open(self, peer: str, now: float) -> Pending:
         """Set a share aside for an exchange with `peer`; the caller has checked `can_ask`."""
-        return self.outbox.open(peer, self.own_steps, self.lineage, self._share(), now)
+        pending = self.outbox.open(peer, self.own_steps, self.lineage, self._share(), now)
+        farthest = self.gate.farthest()
+        if self.robust is not None:
+            pending.clip = self.gate.clip()
+        elif math.isfinite(farthest):
+            pending.clip = farthest
+        return pending
 
     def most_weight(self) -> float:
         """The largest weight an answer may have now; 0 where it would not be worth its bytes."""
@@ -231,6 +262,7 @@ class GossipState:
             lag_cycles=self.meters.of(pending.peer).lag_cycles,
             weight=pending.weight,
             payload=snapshot.encoded,
+            clip=pending.clip,
         )
 
     def settle(self, pending: Pending, answer: Answer) -> tuple[Mixed, Iterator[None]]:
@@ -251,9 +283,16 @@ class GossipState:
         meter = self.meters.of(pending.peer)
         passed = (self.own_steps - pending.own_steps) / max(self.cycle_steps, 1)
         meter.lag_cycles = smoothed(meter.lag_cycles, passed)
+        if self.robust is not None:
+            wrong = self._lies(pending, answer)
+            if wrong is not None:
+                self.outbox.close(pending)
+                return wrong, nothing
         if isinstance(answer, Flow) and pending.lineage == self.lineage:
-            norm = FlowNorm()
-            self.age = min(max(self.age, answer.age), AGE_MAX)
+            most = _ROUNDING * pending.weight * pending.clip if pending.clip else math.inf
+            norm = FlowNorm(most)
+            self._grow_older(answer.age)
+            self.gate.refused_by.clear()
             self.mixes += 1
             mixed = Mixed("flow", answer.weight, answer.staleness, norm)
             return mixed, self._subtract(self.x, pending, answer, norm)
@@ -263,10 +302,64 @@ class GossipState:
                 return Mixed("replaced"), nothing
             case Adopt() if self.should_adopt(answer.age):
                 return Mixed("adopt"), self._replace(answer.payload, answer.age)
+            case Swap():
+                return self._await_judgement(pending.peer, answer.payload, answer.age), nothing
             case Refused():
+                if answer.reason is Reason.DISTANCE:
+                    self.gate.refused_by.add(pending.peer)
                 return Mixed(f"refused: {answer.reason}"), nothing
             case _:
                 return Mixed(type(answer).__name__.lower()), nothing
+
+    def _lies(self, pending: Pending, answer: Answer) -> Mixed | None:
+        """What an answer is that no honest member gives in robust mode; None if it may be."""
+        assert self.robust is not None
+        is_judged = self.robust.rule != "clip"
+        match answer:
+            case Flow() if not is_judged:
+                moved = FlowNorm()
+                for at in pieces(self.x.size):
+                    moved.takes(squared(answer.payload.values(at)))
+                most = _ROUNDING * pending.weight * pending.clip
+                return Mixed(f"{REJECTED}{Reason.CLIP}") if moved.norm > most else None
+            case Swap() if is_judged:
+                return None
+            case Flow() | Swap() | Adopt() | Adopted():
+                return Mixed("ignored")  # a member in another mode
+        return None
+
+    def _await_judgement(self, peer: str, model: Encoded, age: int) -> Mixed:
+        """Keep a fresh model until there are enough to be judged together; each is used once."""
+        assert self.robust is not None
+        distance, self.gate.norm = distance_and_norm(self.x, model)
+        if distance > self.gate.farthest():
+            return Mixed(f"{REJECTED}{Reason.NORM}")
+        self.gate.passed(peer, distance, age)
+        self._grow_older(age)
+        self.arrived.pop(peer, None)
+        if len(self.arrived) >= self.robust.models - 1:
+            del self.arrived[next(iter(self.arrived))]
+        self.arrived[peer] = model.values()
+        return Mixed("swap")
+
+    def _grow_older(self, age: int) -> None:
+        """Our lineage is as long as the longest that was mixed into it, as far as that is sure."""
+        if self.robust is not None:
+            age = self.gate.believed_age(age)
+        self.age = min(max(self.age, age), AGE_MAX)
+
+    def take_arrived(self) -> dict[str, Vector] | None:
+        """The models that are to be judged now, (d,) each, if there are enough."""
+        if self.robust is None or len(self.arrived) < self.robust.models - 1:
+            return None
+        arrived, self.arrived = self.arrived, {}
+        return arrived
+
+    def merge(self, moved: Vector, lineage: int) -> Iterator[None]:
+        """Add what a robust rule changed, (d,) float32, if it still concerns our weights."""
+        if lineage == self.lineage:
+            self.mixes += 1
+            yield from self._changing(add_in(self.x, moved))
 
     def _subtract(self, x: Vector, pending: Pending, flow: Flow, norm: FlowNorm) -> Iterator[None]:
         """Closed before its end, the rest is left to RESOLVE; of two at the same time one works."""
@@ -297,6 +390,24 @@ class GossipState:
         """A newcomer takes the model it pulled, if it still has next to no history."""
         if model.payload is not None and self.should_adopt(model.age):
             yield from self._replace(model.payload, model.age)
+
+    def adopt_together(self, models: Sequence[Model]) -> Iterator[None]:
+        """A newcomer, or one that everybody refuses, takes the median of several models.
+
+        The ages are told by their owners, so the median is believed, as of the values.
+        """
+        told = [model for model in models if model.payload is not None]
+        if told:
+            ages = sorted(model.age for model in told)
+            stack = np.stack([model.payload.values() for model in told if model.payload])
+            yield
+            middle = np.empty_like(self.x)
+            for at in pieces(middle.size):
+                middle[at] = np.median(stack[:, at], axis=0)
+                yield
+            self.gate.refused_by.clear()
+            encoded = Encoded("float32", middle.size, middle.view(np.uint8))
+            yield from self._replace(encoded, ages[len(ages) // 2])
 
     def should_adopt(self, others_age: int) -> bool:
         """Whether our history is next to nothing beside another's of `others_age` steps."""
@@ -359,6 +470,8 @@ class GossipState:
             return Refused(Reason.SHAPE, detail), Mixed("refused: shape"), nothing
         if not self.inbox.has_place(peer):
             return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
+        if self.robust is not None:
+            return self._answer_robustly(peer, incarnation, ask, newest_steps, now)
         if ask.age < self._config.adopt_ratio * self.age:
             # nothing is mixed, so asked again we say just that; our model goes over the question
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
@@ -368,6 +481,26 @@ class GossipState:
             adopted = Adopted(ask.seq)
             self.inbox.keep(peer, incarnation, adopted, now)
             return adopted, Mixed("adopted"), self._replace(ask.payload, ask.age)
+        farthest = min(self.gate.farthest(), ask.clip or math.inf)
+        return self._flow(peer, incarnation, ask, newest_steps, now, farthest=farthest)
+
+    def _flow(
+        self,
+        peer: str,
+        incarnation: int,
+        ask: Exchange,
+        newest_steps: int,
+        now: float,
+        *,
+        farthest: float = math.inf,
+        shortened: float = 1.0,
+    ) -> tuple[Answer, Mixed, Iterator[None]]:
+        """Mix, weighted by staleness.
+
+        Args:
+            farthest: a flow that shows the model to be farther away is stopped.
+            shortened: what the weight is multiplied with.
+        """
         tau = staleness(
             version_lag_steps=newest_steps - ask.own_steps,
             cycle_steps=ask.cycle_steps,
@@ -386,19 +519,54 @@ class GossipState:
         if weight == 0:
             # for good: a copy of the question that comes later must not take effect after all
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
-            return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
+            return Busy(_BUSY_RETRY_S), Mixed("busy"), iter(())
+        weight *= shortened
         self._shares.answered(weight)
-        self.age = min(max(self.age, ask.age), AGE_MAX)
+        self._grow_older(ask.age)
         self.mixes += 1
         flow = Flow(ask.seq, self.age, weight, tau, ask.payload)
-        norm = FlowNorm()
+        norm = FlowNorm(weight * farthest)
         kept = self.inbox.keep(peer, incarnation, flow, now)
         kept.is_mixing = True
         return flow, Mixed("flow", weight, tau, norm), self._mix(self.x, kept, flow, norm)
 
+    def _answer_robustly(
+        self, peer: str, incarnation: int, ask: Exchange, newest_steps: int, now: float
+    ) -> tuple[Answer, Mixed, Iterator[None]]:
+        """Mix what passes the gate, shortened to the clip both ends agree on; or keep it.
+
+        The whole payload is there: how far it is away must be known before any of it flows.
+        """
+        nothing: Iterator[None] = iter(())
+        assert self.robust is not None
+        if 0 in (self.age, ask.age) or self.should_adopt(self.gate.believed_age(ask.age)):
+            # who has no history has nothing to judge by; it pulls several models first
+            self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
+            return Busy(_NO_HISTORY_RETRY_S), Mixed("busy"), nothing
+        if self.robust.rule != "clip":
+            self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
+            kept = self._await_judgement(peer, ask.payload, ask.age)
+            if kept.outcome != "swap":
+                return Refused(Reason.NORM, "broken"), kept, nothing
+            mine = self.snapshots.blank(ask.payload.codec, self.x.size)
+            swap = Swap(ask.seq, self.age, self.own_steps, mine)
+            return swap, kept, self.snapshots.encode(self.x, mine)
+        distance, self.gate.norm = distance_and_norm(self.x, ask.payload)
+        if distance > self.gate.reach:
+            self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
+            detail = f"{distance:.3g} away, expected at most {self.gate.reach:.3g}"
+            refusal = Refused(Reason.DISTANCE, detail)
+            return refusal, Mixed(f"{REJECTED}{Reason.DISTANCE}"), nothing
+        clip = self.gate.clip() if ask.clip == 0 else min(self.gate.clip(), ask.clip)
+        self.gate.passed(peer, distance, ask.age)
+        shortened = min(1.0, clip / distance) if distance > 0 else 1.0
+        return self._flow(peer, incarnation, ask, newest_steps, now, shortened=shortened)
+
     def _mix(self, x: Vector, kept: Kept, flow: Flow, norm: FlowNorm) -> Iterator[None]:
         try:
             yield from self._changing(flow_in(x, flow.payload, flow.weight, self._rng, norm))
+            if self.robust is None and self._has_scale and not norm.is_cut:
+                self.gate.usual(norm.norm / flow.weight)
         finally:
             kept.is_mixing = False
 

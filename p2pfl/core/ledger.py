@@ -33,6 +33,7 @@ class Pending:
         own_steps: our local steps when it left, to measure how much we moved meanwhile.
         lineage: which lineage of weights it spoke for; a flow for a replaced one means nothing.
         weight: share of our model set aside for it.
+        clip: the bound on distance that was sent with it, 0 for none.
         unresolved: no answer came in time; RESOLVE asks.
         settled: values of the flow that were subtracted before its answer broke off.
         is_settling: a flow is being subtracted; a repeated answer must not do the same.
@@ -44,6 +45,7 @@ class Pending:
     own_steps: int
     lineage: int
     weight: float
+    clip: float = 0.0
     unresolved: bool = False
     unresolved_since: float = 0.0
     attempts: int = 0
@@ -157,7 +159,7 @@ class Inbox:
         # the asker waits for up to one horizon, then resolves for another; a quarter more, so that
         # clocks of slightly different speed do no harm
         self._horizon_s = horizon_s * 2.25
-        self._limit_bytes = limit_bytes
+        self.limit = limit_bytes
         self._limit_askers = limit_askers
         self._askers: dict[str, _Asker] = {}
         self.nbytes = 0
@@ -168,7 +170,7 @@ class Inbox:
 
     def has_room(self, nbytes: int) -> bool:
         """Whether an answer of `nbytes` more fits, counting payloads that are arriving."""
-        return self.nbytes + self.arriving_bytes + nbytes <= self._limit_bytes
+        return self.nbytes + self.arriving_bytes + nbytes <= self.limit
 
     def has_place(self, peer: str) -> bool:
         """Whether one more exchange of `peer` can be kept: strangers choose names and numbers."""

@@ -87,6 +87,7 @@ class Membership:
         self._expiries: list[tuple[float, str]] = []
         self._changes: list[MemberChanged] = []
         self._promised = math.inf
+        self._banned: set[str] = set()
         self._leaving = False
         self._next_greetings, self._greetings = -math.inf, GREETINGS
 
@@ -138,6 +139,17 @@ class Membership:
             member.rotate()
             if member.status is not Status.DEAD:
                 self._hurry(node, now)
+        return self.changes()
+
+    def ban(self, node: str, now: float) -> list[MemberChanged]:
+        """Whatever this member or others say from now on, it does not exist for us."""
+        self._banned.add(node)
+        member = self._known.get(node)
+        if member is not None:
+            if member.status is not Status.DEAD:
+                self._become(member, Status.DEAD, "denied", now)
+            self._members.forget(node)
+            self._news.withhold(node)
         return self.changes()
 
     def learn(self, rumours: Iterable[Rumour], sender: str, now: float) -> list[MemberChanged]:
@@ -380,7 +392,7 @@ class Membership:
         self, node: str, addresses: tuple[str, ...], now: float, *, speaks: bool
     ) -> Member | None:
         """Make room for a stranger: the oldest dead goes, or for one who speaks, who never did."""
-        if node == self._me:
+        if node == self._me or node in self._banned:
             return None
         if len(self._known) >= self._max_peers:
             leaves = next(iter(self._members.dead), None)

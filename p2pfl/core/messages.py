@@ -7,6 +7,7 @@
     nothing to do                               ◄──    Adopted              j had none, took x_i
     try later                                   ◄──    Busy                 j keeps too many answers
     nothing changed at j                        ◄──    Refused(reason)      other run, layout, ...
+    x_j waits to be judged with others          ◄──    Swap(x_j)            and x_i waits at j
 
     no answer in time:
     Resolve(seq)                                ──►    the stored answer, or from now on Cancelled
@@ -45,6 +46,14 @@ class Reason(StrEnum):
     SELF = "self"
     RECIPIENT = "recipient"
     UNREACHABLE = "unreachable"
+    IDENTITY = "identity"
+    DENIED = "denied"
+    SUSPENDED = "suspended"
+    DISTANCE = "distance"
+    CLIP = "clip"
+    NORM = "norm"
+    PROOF = "proof"
+    EQUIVOCATION = "equivocation"
 
 
 class Status(StrEnum):
@@ -76,6 +85,40 @@ class Rumour:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """What a node signed of one snapshot: two that differ for one seq convict it.
+
+    Attributes:
+        node: who says so: the fingerprint of the key in `proof`.
+        incarnation, seq, age: as in `Packet` and `Exchange`.
+        digest: (32 bytes) of the payload.
+        proof: (96 bytes) the public key, and its signature; see `core.statements`.
+    """
+
+    node: str
+    incarnation: int
+    seq: int
+    age: int
+    digest: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A node that may not take part any more, says whoever admits nodes to the run.
+
+    Attributes:
+        node: who is denied.
+        at: since when, Unix seconds; for people to read.
+        proof: (64 bytes) signature of the run's admission key; see `core.statements`.
+    """
+
+    node: str
+    at: int
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """Average with me: here is my model, encoded.
 
@@ -88,6 +131,9 @@ class Exchange:
         lag_cycles: own cycles the sender expects to take before it applies the answer.
         weight: share of its model the sender has set aside for this exchange; the mixing weight
             is at most that.
+        clip: the sender takes no flow of a model farther away than this: in robust mode the
+            difference is shortened to it, else nothing more flows; 0 is no bound.
+        digest, proof: what makes it a `Statement`; empty where nothing is signed.
     """
 
     seq: int
@@ -98,6 +144,9 @@ class Exchange:
     lag_cycles: float
     weight: float
     payload: Encoded
+    clip: float = 0.0
+    digest: bytes = b""
+    proof: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +178,16 @@ class Flow:
     age: int
     weight: float
     staleness: float
+    payload: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Nothing flowed: I keep your model to judge it with others; here is mine for the same."""
+
+    seq: int
+    age: int
+    own_steps: int
     payload: Encoded
 
 
@@ -187,7 +246,7 @@ class Model:
 
 
 Request: TypeAlias = Exchange | Resolve | Probe | Pull
-Answer: TypeAlias = Flow | Adopt | Adopted | Cancelled | Busy | Refused | Ack | Model
+Answer: TypeAlias = Flow | Swap | Adopt | Adopted | Cancelled | Busy | Refused | Ack | Model
 Body: TypeAlias = Request | Answer
 
 
@@ -205,6 +264,8 @@ class Packet:
         incarnation, refutation: of the speaker, as in `Rumour`.
         floor: the speaker has finished with all its exchanges with the receiver below this seq.
         rumours: news of other members.
+        statements: what others signed lately, so that who contradicts itself is found out.
+        denials: who may not take part any more.
     """
 
     run: str
@@ -218,6 +279,8 @@ class Packet:
     floor: int = 0
     own_steps: int = 0
     rumours: tuple[Rumour, ...] = field(default=())
+    statements: tuple[Statement, ...] = field(default=())
+    denials: tuple[Denial, ...] = field(default=())
 
 
 def payload_of(body: Body | None) -> Encoded | None:

@@ -63,10 +63,27 @@ def mixing_weight(tau: float, *, weight: float, fresh_cycles: float, exponent: f
 
 
 class FlowNorm:
-    """Collects |f|^2 over the pieces of a flow."""
+    """Collects |f|^2 over the pieces of a flow, and stops it where it becomes too large.
 
-    def __init__(self) -> None:
+    Args:
+        most: l2 norm beyond which no further piece flows.
+
+    Attributes:
+        is_cut: it was stopped.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
         self.squared = 0.0
+        self.is_cut = False
+        self._most_squared = most * most
+
+    def takes(self, size_squared: float) -> bool:
+        """Count one more piece, if the flow may have it."""
+        if self.squared + size_squared > self._most_squared:
+            self.is_cut = True
+            return False
+        self.squared += size_squared
+        return True
 
     @property
     def norm(self) -> float:
@@ -86,8 +103,8 @@ def flow_in(
     """Mix a received model into `x`, and turn the received bytes into the flow's bytes.
 
     The answer is written over the question, so an exchange costs no second buffer. The first step
-    begins; each further one needs only the next piece of `received` to be there. Closed early, what
-    was not reached does not flow: its bytes become those of zero.
+    begins; each further one needs only the next piece of `received` to be there. Closed early, or
+    stopped by `norm`, what was not reached does not flow: its bytes become those of zero.
 
     Args:
         x: (d,) float32, changed in place.
@@ -110,11 +127,12 @@ def flow_in(
                     # what overflows, or is not a number here, does not flow: the other end is whole
                     np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
                     size_squared = float(np.dot(flow, flow))
+                if not norm.takes(size_squared):
+                    return
                 if not codec.in_place:
                     codec.encode(flow, rng, data)
                     flow = codec.decode(data, size)
                 x[at] += flow
-            norm.squared += size_squared
             reached = at.stop
             yield
     finally:
@@ -126,7 +144,8 @@ def flow_out(x: Vector, flow: Encoded, norm: FlowNorm, begin: int = 0) -> Iterat
     """Subtract from `x`, (d,) float32, exactly what the answerer added.
 
     The first step begins; each further one needs only the next piece of `flow` to be there, and
-    gives how many values are done.
+    gives how many values are done. Stopped by `norm`, all are: what is beyond belief is not
+    subtracted, whatever the other end did.
 
     Args:
         x: changed in place.
@@ -139,8 +158,10 @@ def flow_out(x: Vector, flow: Encoded, norm: FlowNorm, begin: int = 0) -> Iterat
         if at.stop > begin:
             values = flow.values(at)
             with np.errstate(over="ignore", invalid="ignore"):
+                if not norm.takes(float(np.dot(values, values))):
+                    yield x.size
+                    return
                 x[at] -= values
-                norm.squared += float(np.dot(values, values))
             yield at.stop
 
 

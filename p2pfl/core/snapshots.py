@@ -13,6 +13,7 @@ import numpy as np
 
 from p2pfl.core.buffers import Buffers
 from p2pfl.core.compression import CODECS, Bytes, Encoded
+from p2pfl.core.statements import new_digest
 from p2pfl.core.weights import Vector, pieces
 
 
@@ -26,6 +27,7 @@ class Snapshot:
         age, own_steps: of the model then.
         taken: when.
         users: who reads it.
+        digest: SHA-256 of the encoded bytes, once `digested` was driven to its end.
     """
 
     encoded: Encoded
@@ -35,6 +37,16 @@ class Snapshot:
     taken: float
     work: Iterator[None]
     users: int = 0
+    digest: bytes = b""
+
+    def digested(self) -> Iterator[None]:
+        """Compute the digest, piece by piece, unless that was done."""
+        if not self.digest:
+            digest = new_digest()
+            for at in pieces(self.encoded.size):
+                digest.update(self.encoded.piece(at).data)
+                yield
+            self.digest = digest.digest()
 
 
 class Snapshots:

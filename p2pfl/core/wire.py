@@ -33,6 +33,7 @@ from p2pfl.core.messages import (
     Body,
     Busy,
     Cancelled,
+    Denial,
     Exchange,
     Flow,
     Model,
@@ -43,18 +44,21 @@ from p2pfl.core.messages import (
     Refused,
     Resolve,
     Rumour,
+    Statement,
     Status,
+    Swap,
     payload_of,
 )
 from p2pfl.errors import WireError
 
-VERSION = 1
+VERSION = 2
 LENGTH = struct.Struct("<I")
 MAX_PAYLOAD_VALUES = 1 << 34
 """A bound on what a header may claim; the receiver's own layout is the real one."""
 
 _MAX_COUNT = 2**63 - 1
 _MAX_RUMOURS = 64
+_MAX_STATEMENTS = _MAX_DENIALS = 16
 _MAX_ADDRESSES = 8
 _MAX_LIST = 256
 """Above every list of ours, so that its own check can name it; a list is allocated when its length
@@ -123,6 +127,16 @@ def _codec(name: str, value: Any) -> str:
     return value
 
 
+def _bytes(*lengths: int) -> Check:
+    def check(name: str, value: Any) -> bytes:
+        if type(value) is not bytes or len(value) not in lengths:
+            wanted = " or ".join(map(str, lengths))
+            raise WireError(f"{name} is {_shown(value)}, expected {wanted} bytes")
+        return value
+
+    return check
+
+
 def _optional(inner: Check) -> Check:
     return lambda name, value: None if value is None else inner(name, value)
 
@@ -140,6 +154,14 @@ def _rumour(name: str, value: Any) -> Rumour:
     return Rumour(**_record(name, value, _RUMOUR))
 
 
+def _statement(name: str, value: Any) -> Statement:
+    return Statement(**_record(name, value, _STATEMENT))
+
+
+def _denial(name: str, value: Any) -> Denial:
+    return Denial(**_record(name, value, _DENIAL))
+
+
 _NODE_ID, _ADDRESS = _matches(_NODE), _text(128)
 _RUMOUR: dict[str, Check] = {
     "node": _NODE_ID,
@@ -149,6 +171,15 @@ _RUMOUR: dict[str, Check] = {
     "refutation": _count,
     "own_steps": _count,
 }
+_STATEMENT: dict[str, Check] = {
+    "node": _NODE_ID,
+    "incarnation": _count,
+    "seq": _count,
+    "age": _age,
+    "digest": _bytes(32),
+    "proof": _bytes(96),
+}
+_DENIAL: dict[str, Check] = {"node": _NODE_ID, "at": _count, "proof": _bytes(64)}
 _PACKET: dict[str, Check] = {
     "run": _text(64),
     "layout": _matches(_DIGEST),
@@ -160,6 +191,8 @@ _PACKET: dict[str, Check] = {
     "floor": _count,
     "own_steps": _count,
     "rumours": _many(_rumour, _MAX_RUMOURS),
+    "statements": _many(_statement, _MAX_STATEMENTS),
+    "denials": _many(_denial, _MAX_DENIALS),
 }
 _BODIES: dict[str, tuple[type[Any], dict[str, Check]]] = {
     "exchange": (
@@ -172,12 +205,16 @@ _BODIES: dict[str, tuple[type[Any], dict[str, Check]]] = {
             "residence_s": _real,
             "lag_cycles": _real,
             "weight": _real,
+            "clip": _real,
+            "digest": _bytes(0, 32),
+            "proof": _bytes(0, 96),
         },
     ),
     "resolve": (Resolve, {"seq": _count}),
     "probe": (Probe, {"target": _optional(_NODE_ID)}),
     "pull": (Pull, {"codec": _codec}),
     "flow": (Flow, {"seq": _count, "age": _age, "weight": _real, "staleness": _real}),
+    "swap": (Swap, {"seq": _count, "age": _age, "own_steps": _count}),
     "adopt": (Adopt, {"seq": _count, "age": _age}),
     "adopted": (Adopted, {"seq": _count}),
     "cancelled": (Cancelled, {"seq": _count}),
@@ -198,7 +235,8 @@ def _taken(names: Iterable[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 _fields_of_packet, _fields_of_rumour = _taken(_PACKET), _taken(_RUMOUR)
 _fields_of_body = {kind: _taken(checks) for kind, (_, checks) in _BODIES.items()}
-assert list(_PACKET)[-1] == "rumours"
+_fields_of_statement, _fields_of_denial = _taken(_STATEMENT), _taken(_DENIAL)
+assert list(_PACKET)[-3:] == ["rumours", "statements", "denials"]
 _NAMES: dict[type[Any], str] = {kind: name for name, (kind, _) in _BODIES.items()}
 _WITH_PAYLOAD = {
     kind for kind, _ in _BODIES.values() if "payload" in {f.name for f in fields(kind)}
@@ -220,7 +258,7 @@ class Head:
     def with_payload(self, data: Bytes) -> Packet:
         """The whole packet: `data` is (payload_bytes,) uint8, was checked, and is not copied."""
         body = self.packet.body
-        if not isinstance(body, Exchange | Flow | Adopt | Model) or body.payload is None:
+        if not isinstance(body, Exchange | Flow | Swap | Adopt | Model) or body.payload is None:
             return self.packet
         encoded = replace(body.payload, data=data)
         return replace(self.packet, body=replace(body, payload=encoded))
@@ -235,11 +273,16 @@ def header(packet: Packet) -> bytes:
     """Everything but the payload, its length in front."""
     kind = name_of(packet.body)
     payload = payload_of(packet.body)
-    *fields, rumours = _fields_of_packet(packet)
+    *fields, rumours, statements, denials = _fields_of_packet(packet)
     head = (
         VERSION,
         kind,
-        (*fields, [_fields_of_rumour(rumour) for rumour in rumours]),
+        (
+            *fields,
+            [_fields_of_rumour(rumour) for rumour in rumours],
+            [_fields_of_statement(statement) for statement in statements],
+            [_fields_of_denial(denial) for denial in denials],
+        ),
         _fields_of_body[kind](packet.body),
         (payload.codec, payload.size) if payload is not None else None,
     )

@@ -9,7 +9,8 @@ whoever asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,16 +28,22 @@ from p2pfl.core.messages import (
     Reason,
     Refused,
     Resolve,
+    Statement,
+    Swap,
     mismatch,
     payload_of,
 )
 from p2pfl.core.rates import Rates
+from p2pfl.core.statements import new_digest
+from p2pfl.core.weights import pieces
 from p2pfl.node.status import describe
 from p2pfl.node.vitals import Vitals
 from p2pfl.ports import Answered, Forward, Reply
 
 _BUSY_RETRY_S = 0.5
 _CROSSED_RETRY_S = 0.05
+_ARRIVING_SHARE = 0.5
+"""Of the budget of kept answers, what one peer's payloads may take while they arrive."""
 
 
 class Answering:
@@ -46,6 +53,7 @@ class Answering:
         self._vitals = vitals
         limits = vitals.config.limits
         self._rates = Rates(limits.requests_per_peer_per_s, limits.peers)
+        self._arriving: Counter[str] = Counter()
 
     def admit(self, packet: Packet) -> Packet | None:
         """Look at a packet before its payload is read; a packet given back refuses it."""
@@ -53,13 +61,15 @@ class Answering:
         if refusal is None:
             return None
         if isinstance(refusal, Refused):
-            self._vitals.tally.against(packet.sender, refusal.reason)
+            self._vitals.accuse(packet.sender, refusal.reason)
         return self._vitals.packet(refusal, to=None)
 
     def _refusal(self, packet: Packet) -> Refused | Busy | None:
         vitals, state = self._vitals, self._vitals.state
         if packet.sender == vitals.id:
             return Refused(Reason.SELF, "this is your own address")
+        if packet.sender in vitals.denied:
+            return Refused(Reason.DENIED, "you may not take part in this run")
         if not self._rates.allows(packet.sender, vitals.clock()):
             most = vitals.config.limits.requests_per_peer_per_s
             return Refused(Reason.RATE, f"more than {most:g} requests a second")
@@ -72,6 +82,8 @@ class Answering:
         earlier = state.refuse(packet.sender, packet.incarnation, packet.floor)
         if earlier is not None:
             return earlier
+        if isinstance(packet.body, Exchange | Pull) and vitals.keeps_away_from(packet.sender):
+            return Refused(Reason.SUSPENDED, "for your faults, as this node sees them")
         payload = payload_of(packet.body)
         if payload is None:
             return None
@@ -80,7 +92,19 @@ class Answering:
             return Refused(Reason.SHAPE, detail)
         if not isinstance(packet.body, Exchange):
             return None
-        return self._busy(packet.sender, packet.incarnation, packet.body)
+        busy = self._busy(packet.sender, packet.incarnation, packet.body)
+        if busy is None and not self._is_signed(packet, packet.body):
+            return Refused(Reason.PROOF, "an exchange must be signed by its sender's key")
+        return busy
+
+    def _is_signed(self, packet: Packet, ask: Exchange) -> bool:
+        """Whether the sender answers for this snapshot; that its digest is right is seen later."""
+        if self._vitals.notary is None:
+            return True
+        if not ask.proof or not ask.digest:
+            return False
+        said = Statement(packet.sender, packet.incarnation, ask.seq, ask.age, ask.digest, ask.proof)
+        return self._vitals.hear(said)
 
     def _busy(self, peer: str, incarnation: int, ask: Exchange) -> Busy | None:
         """BUSY is for good: a copy of the question that comes later must not take effect."""
@@ -89,23 +113,36 @@ class Answering:
             return None  # a copy came first: the same answer again
         if state.most_weight() == 0:
             pause_s = _CROSSED_RETRY_S
-        elif vitals.leaving or not state.inbox.has_room(ask.payload.nbytes):
+        elif (
+            vitals.leaving
+            or not state.inbox.has_room(ask.payload.nbytes)
+            or self._takes_too_much(peer, ask.payload.nbytes)
+        ):
             pause_s = _BUSY_RETRY_S
         else:
             return None
         state.decline(peer, incarnation, ask.seq, vitals.clock())
         return Busy(pause_s)
 
+    def _takes_too_much(self, peer: str, nbytes: int) -> bool:
+        """Whether a peer's slow payloads would keep those of others out."""
+        arriving = self._arriving[peer]
+        return arriving > 0 and arriving + nbytes > _ARRIVING_SHARE * self._vitals.state.inbox.limit
+
     @contextmanager
-    def room(self, nbytes: int) -> Iterator[Bytes]:
+    def room(self, nbytes: int, sender: str = "") -> Iterator[Bytes]:
         """A buffer for an admitted payload; it counts as arriving until the context is left."""
         state = self._vitals.state
         inbox = state.inbox
         inbox.arriving_bytes += nbytes
+        self._arriving[sender] += nbytes
         try:
             yield state.snapshots.buffers.take(nbytes)
         finally:
             inbox.arriving_bytes -= nbytes
+            self._arriving[sender] -= nbytes
+            if self._arriving[sender] <= 0:
+                del self._arriving[sender]
 
     def handle(self, packet: Packet) -> Reply:
         """Answer a packet that was admitted; a large payload may still be arriving."""
@@ -125,6 +162,8 @@ class Answering:
                     newest_steps=vitals.members.steps_of(packet.sender),
                     now=now,
                 )
+                if vitals.notary is not None and isinstance(answer, Flow | Swap):
+                    mixing = self._compared(packet.sender, body, mixing)
                 work = self._recorded(packet, mixed, answer, mixing)
             case Resolve():
                 answer = state.answer_resolve(packet.sender, packet.incarnation, body, now)
@@ -139,8 +178,25 @@ class Answering:
                 answer, work = state.model(body.codec)
             case _:
                 answer = Refused(Reason.MALFORMED, f"{type(body).__name__} is an answer")
-        streams = isinstance(answer, Flow) and isinstance(body, Exchange)
+        streams = isinstance(answer, Flow) and vitals.state.robust is None
         return Answered(vitals.packet(answer, to=packet.sender), work, streams)
+
+    def _compared(self, peer: str, ask: Exchange, mixing: Iterator[None]) -> Iterator[None]:
+        """Mix, and see whether what was signed is what was sent, piece by piece as it comes."""
+        digest, payload = new_digest(), ask.payload
+        next(mixing, None)
+        yield
+        try:
+            for at in pieces(payload.size):
+                digest.update(payload.piece(at).data)
+                next(mixing, None)
+                yield
+            for _ in mixing:
+                yield
+            if digest.digest() != ask.digest:
+                self._vitals.accuse(peer, Reason.PROOF)
+        finally:
+            _close(mixing)
 
     def _recorded(
         self, packet: Packet, mixed: Mixed, answer: Body, mixing: Iterator[None]
@@ -165,3 +221,8 @@ class Answering:
     def status(self) -> dict[str, Any]:
         """What people and tools may know of this node."""
         return describe(self._vitals)
+
+
+def _close(work: Iterator[None]) -> None:
+    if isinstance(work, Generator):
+        work.close()

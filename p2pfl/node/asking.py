@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 
 from p2pfl.core.compression import Bytes
@@ -16,6 +17,7 @@ from p2pfl.core.ledger import Pending
 from p2pfl.core.messages import (
     Body,
     Busy,
+    Exchange,
     Flow,
     Packet,
     Probe,
@@ -23,8 +25,11 @@ from p2pfl.core.messages import (
     Refused,
     Request,
     Resolve,
+    Statement,
     payload_of,
 )
+from p2pfl.core.snapshots import Snapshot
+from p2pfl.core.statements import statement_bytes
 from p2pfl.node.requests import Reached, Requests
 from p2pfl.node.training import leased
 from p2pfl.node.vitals import Spawn, Vitals, drive
@@ -35,6 +40,7 @@ log = logging.getLogger(__name__)
 _REST_MAX_S = 60.0
 _GONE_REST_S, _NEVER_THERE_REST_S = 1.0, 60.0
 _MISSES_PER_CYCLE = 64
+_UNWANTED, _UNWANTED_REST_S = (Reason.SUSPENDED, Reason.DENIED, Reason.PROOF), 30.0
 _PROMPT_ACK_BYTES = 1 << 20
 """Answers beyond this are acknowledged at once, so that the answerer need not keep them."""
 
@@ -95,10 +101,20 @@ class Asking:
         avoided = self._resting.keys() | vitals.state.outbox.owing()
         if avoided:
             free = tuple([peer for peer in free if peer not in avoided])
+        if vitals.reputation:
+            free = tuple([peer for peer in free if self._is_trusted(peer, now)])
         if count == 1 and free:
             return [free[int(vitals.rng.integers(len(free)))]]
         chosen = vitals.rng.choice(len(free), min(count, len(free)), replace=False)
         return [free[i] for i in chosen]
+
+    def _is_trusted(self, peer: str, now: float) -> bool:
+        """Whoever has faults is asked more rarely, by half with every point; or not at all."""
+        reputation, rng = self._vitals.reputation, self._vitals.rng
+        if reputation.is_suspended(peer, now):
+            return False
+        points = reputation.points(peer, now)
+        return points == 0 or float(rng.random()) < 0.5**points
 
     def _unsuspected(self) -> tuple[str, ...]:
         """Neighbours that nobody suspects; kept until beliefs change."""
@@ -120,7 +136,7 @@ class Asking:
         vitals, state = self._vitals, self._vitals.state
         pending = state.open(peer, vitals.clock())
         async with leased(vitals, vitals.config.gossip.codec) as snapshot:
-            ask = state.ask(pending, snapshot, vitals.clock())
+            ask = await self._signed(state.ask(pending, snapshot, vitals.clock()), snapshot)
 
             def room(nbytes: int) -> Bytes:
                 reused = state.snapshots.take_over(snapshot, nbytes)
@@ -131,6 +147,8 @@ class Asking:
             def begin(reply: Packet) -> Iterator[None]:
                 if reply.sender != peer or not isinstance(reply.body, Flow):
                     return iter(())
+                if state.robust is not None:
+                    return iter(())  # how large it is must be known before any of it flows
                 if reply.body.payload.size != vitals.layout.size:
                     return iter(())
                 mixed, work = state.settle(pending, reply.body)
@@ -153,6 +171,8 @@ class Asking:
             if isinstance(reached.body, Busy):
                 rest = min(reached.body.retry_after_s, _REST_MAX_S)
                 self._resting[peer] = vitals.clock() + rest
+            elif isinstance(reached.body, Refused) and reached.body.reason in _UNWANTED:
+                self._resting[peer] = vitals.clock() + _UNWANTED_REST_S
             if payload_of(reached.body) is not None:
                 state.meters.of(peer).whole.came(reached.seconds)
             if settled:
@@ -161,6 +181,16 @@ class Asking:
                 await self._settle(pending, ask, reached)
             refused = isinstance(reached.body, Busy | Refused)
             return _Outcome.NOTHING if refused else _Outcome.MIXED
+
+    async def _signed(self, ask: Exchange, snapshot: Snapshot) -> Exchange:
+        """Answer for what we send, where the run's members do."""
+        vitals = self._vitals
+        if vitals.notary is None:
+            return ask
+        await drive(snapshot.digested())
+        said = Statement(vitals.id, vitals.incarnation, ask.seq, ask.age, snapshot.digest, b"")
+        proof = vitals.notary.sign(statement_bytes(vitals.config.run, said))
+        return replace(ask, digest=snapshot.digest, proof=proof)
 
     async def resolve(self, pending: Pending) -> None:
         """Ask what became of an exchange that was not answered in time."""
@@ -185,7 +215,7 @@ class Asking:
         payload = payload_of(answer)
         misfit = payload is not None and payload.size != self._vitals.layout.size
         if answer is None or isinstance(answer, Request) or misfit:
-            self._vitals.tally.against(pending.peer, Reason.SHAPE if misfit else Reason.MALFORMED)
+            self._vitals.accuse(pending.peer, Reason.SHAPE if misfit else Reason.MALFORMED)
             self._vitals.state.unanswered(pending, self._vitals.clock())
             return
         mixed, work = self._vitals.state.settle(pending, answer)

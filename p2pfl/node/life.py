@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -21,6 +21,8 @@ from p2pfl.core.membership import Membership
 from p2pfl.core.messages import AGE_MAX, mismatch
 from p2pfl.core.momentum import QuasiGlobalMomentum
 from p2pfl.core.neighbours import rule
+from p2pfl.core.reputation import Reputation
+from p2pfl.core.statements import Evidence
 from p2pfl.core.tally import Tally
 from p2pfl.node.answering import Answering
 from p2pfl.node.asking import Asking
@@ -28,7 +30,18 @@ from p2pfl.node.meeting import Meeting
 from p2pfl.node.requests import Requests
 from p2pfl.node.training import Finished, Training, leased
 from p2pfl.node.vitals import Vitals
-from p2pfl.ports import Clock, Discovery, Journal, Learner, Run, Saved, Store, Transport
+from p2pfl.ports import (
+    Clock,
+    DenyList,
+    Discovery,
+    Journal,
+    Learner,
+    Notary,
+    Run,
+    Saved,
+    Store,
+    Transport,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +63,9 @@ class Node:
         run: runs training, and writes checkpoints, off the event loop.
         rng: chance.
         saved: where to continue, or None to start from the run's initial weights.
+        notary: signs snapshots; None where nothing is signed.
+        deny_list: who may not take part.
+        evidence: told when a peer is convicted, to keep the proof.
     """
 
     def __init__(
@@ -67,17 +83,21 @@ class Node:
         run: Run,
         rng: np.random.Generator,
         saved: Saved | None = None,
+        notary: Notary | None = None,
+        deny_list: DenyList | None = None,
+        evidence: Callable[[Evidence], None] | None = None,
     ) -> None:
         self._resumed = saved is not None
         if saved is None:
             saved = Saved(learner.initial(), None, None, 0, 0, 0)
-        momentum = QuasiGlobalMomentum(config.train.momentum, saved.momentum, saved.previous)
+        momentum = QuasiGlobalMomentum(config.momentum, saved.momentum, saved.previous)
         state = GossipState(
             saved.weights,
             config.gossip,
             config.limits,
             momentum,
             rng,
+            robust=config.robust if config.trust == "byzantine" else None,
             age=min(saved.age, AGE_MAX),
             own_steps=saved.own_steps,
         )
@@ -101,7 +121,11 @@ class Node:
             last_cycle_at=clock(),
             cycles=saved.cycles,
             names={node_id: config.name},
+            notary=notary,
+            reputation=Reputation(config.reputation, config.limits.peers),
+            convicted=evidence,
         )
+        self._deny_list = deny_list
         self._tasks: asyncio.TaskGroup | None = None
         requests = Requests(self.vitals)
         self.asking = Asking(self.vitals, requests, self._spawn)
@@ -189,16 +213,24 @@ class Node:
         vitals = self.vitals
         while True:
             now = vitals.clock()
+            self._look_at_deny_list()
             for ask in vitals.members.tick(now):
                 self._spawn(self._meeting.probe(ask), name=f"probe {ask.target[:8]}")
             vitals.note(vitals.members.changes())
             alive = vitals.members.live()
             for pending in vitals.state.outbox.overdue(now):
-                if pending.peer in alive:
+                if pending.peer in alive and not vitals.keeps_away_from(pending.peer):
                     self._spawn(self.asking.resolve(pending), name=f"resolve {pending.seq}")
+            if vitals.state.robust is not None and vitals.state.gate.needs_rescue():
+                self._spawn(self._meeting.rescue(), name="rescue")
             for pending in vitals.state.expire(now):
                 vitals.fault("unresolved", f"exchange {pending.seq} with {pending.peer[:8]}")
             await asyncio.sleep(_UPKEEP_S)
+
+    def _look_at_deny_list(self) -> None:
+        if self._deny_list is not None:
+            for denial in self._deny_list.fresh():
+                self.vitals.deny(denial)
 
     async def _checkpoints(self) -> None:
         while self._store is not None:

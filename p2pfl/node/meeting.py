@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from p2pfl.core import events
 from p2pfl.core.membership import Ask
 from p2pfl.core.messages import Ack, Model, Probe, Pull, Reason, Refused
 from p2pfl.node.requests import Requests
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _HELLO_S = 2.0
 _GOODBYE_S = 0.5
+_GATHERING_S, _GATHERING_STEP_S = 2.0, 0.25
 _FIRST_PAUSE_S, _STATIC_PAUSE_S, _SEEN_PAUSE_S = 0.25, 30.0, 120.0
 
 
@@ -104,22 +106,74 @@ class Meeting:
         vitals = self._vitals
         if self._pulling or not vitals.state.should_adopt(ack.age):
             return
+        if vitals.state.robust is not None:
+            # one that is met now may lie; a little later there are several to ask
+            self._spawn(self.rescue(_GATHERING_S), name="catch up")
+            return
         self._pulling = True
         try:
-            ask = Pull(vitals.config.gossip.codec)
-            limits = vitals.config.limits
-            timeout = 10.0 + 4 * vitals.layout.size / limits.body_min_bytes_per_s
-            reached = await self._requests.send(address, vitals.packet(ask, to=node), timeout)
-            model = reached.body
-            if not isinstance(model, Model) or model.payload is None:
-                return
-            if model.payload.size != vitals.layout.size:
-                vitals.tally.against(node, Reason.SHAPE)
-                return
-            await drive(vitals.state.adopt(model))
-            log.info("pulled the model of %s, age %d", node[:8], model.age)
+            model = await self._pull(address, node)
+            if model is not None:
+                await drive(vitals.state.adopt(model))
+                log.info("pulled the model of %s, age %d", node[:8], model.age)
         finally:
             self._pulling = False
+
+    async def rescue(self, gathering_s: float = 0.0) -> None:
+        """Adopt the median of several members' models: robust mode, where one alone may lie.
+
+        Args:
+            gathering_s: wait so long for more members to be met, if there are few.
+        """
+        vitals, state = self._vitals, self._vitals.state
+        if self._pulling or state.robust is None:
+            return
+        self._pulling = True
+        try:
+            is_newcomer, waited = not state.gate.needs_rescue(), 0.0
+            while waited < gathering_s and len(vitals.members.met()) <= state.robust.pulls:
+                await asyncio.sleep(_GATHERING_STEP_S)
+                waited += _GATHERING_STEP_S
+            met = [
+                peer
+                for peer in vitals.members.met()
+                if peer != vitals.id and not vitals.keeps_away_from(peer)
+            ]
+            count = min(state.robust.pulls, len(met))
+            chosen = [met[at] for at in vitals.rng.choice(len(met), count, replace=False)]
+            async with asyncio.TaskGroup() as tasks:
+                pulls = [
+                    tasks.create_task(self._pull(vitals.members.addresses(peer)[0], peer))
+                    for peer in chosen
+                    if vitals.members.addresses(peer)
+                ]
+            models = [model for pull in pulls if (model := pull.result()) is not None]
+            ages = sorted(model.age for model in models)
+            if models and (not is_newcomer or state.should_adopt(ages[len(ages) // 2])):
+                await drive(state.adopt_together(models))
+                log.info("adopted the median of %d models", len(models))
+                why = "newcomer" if is_newcomer else "refused by all"
+                vitals.journal.record(
+                    events.Fault(vitals.clock(), "rescued", f"{why}: {len(models)} models")
+                )
+            else:
+                state.gate.refused_by.clear()
+        finally:
+            self._pulling = False
+
+    async def _pull(self, address: str, node: str) -> Model | None:
+        """A member's model, if it has one and it fits ours."""
+        vitals, limits = self._vitals, self._vitals.config.limits
+        ask = Pull(vitals.config.gossip.codec)
+        timeout = 10.0 + 4 * vitals.layout.size / limits.body_min_bytes_per_s
+        reached = await self._requests.send(address, vitals.packet(ask, to=node), timeout)
+        model = reached.body
+        if not isinstance(model, Model) or model.payload is None:
+            return None
+        if model.payload.size != vitals.layout.size:
+            vitals.accuse(node, Reason.SHAPE)
+            return None
+        return model
 
     async def say_goodbye(self, peer: str) -> None:
         """Tell one member that we leave: once `Membership.leave` was called, every packet does."""

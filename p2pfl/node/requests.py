@@ -116,12 +116,18 @@ class Requests:
             if isinstance(reply.body, Refused) and reply.body.reason is Reason.UNREACHABLE:
                 # a relay says that its target did not answer; it says so in the target's place
                 return Reached(reply, "unreachable", seconds)
+            if was_forwarded and vitals.transport.authenticates:
+                # a relay's word for another: that it lives, and nothing else it is said to say
+                return Reached(reply, "answered", seconds)
             vitals.heard(reply, () if was_forwarded else (address,))
             if payload_of(packet.body) is None and payload_of(reply.body) is None:
                 vitals.state.meters.of(reply.sender).small.came(seconds)
             return Reached(reply, "answered", seconds)
         log.debug("%s: %s (%s)", address, outcome, detail)
-        vitals.tally.against(expected or address, outcome)
+        if expected is not None and outcome == "wire":
+            vitals.accuse(expected, Reason.MALFORMED)
+        else:
+            vitals.tally.against(expected or address, outcome)
         return Reached(None, outcome, vitals.clock() - started)
 
     def _bounded(self, room: Callable[[int], Bytes] | None) -> Callable[[int], Bytes]:

@@ -63,6 +63,10 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "unresolved": len(state.outbox) - len(state.outbox.in_flight),
         "kept_bytes": state.inbox.nbytes,
         "faults": dict(tally.faults),
+        "trust": vitals.config.trust,
+        "is_keyed": vitals.transport.authenticates,
+        "suspended": vitals.reputation.suspended(now),
+        "denied": sorted(vitals.denied),
         "refusals": {peer: dict(reasons) for peer, reasons in tally.by_peer.items()},
     }
 

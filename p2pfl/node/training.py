@@ -10,11 +10,16 @@ and again returns to the last weights that could be trained on.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
+import numpy as np
+
+from p2pfl.config import RobustConfig
 from p2pfl.core import events
 from p2pfl.core.meters import smoothed
 from p2pfl.core.pace import Pace
+from p2pfl.core.robust import judged
 from p2pfl.core.snapshots import Snapshot
 from p2pfl.core.weights import Vector, is_finite, read_only
 from p2pfl.errors import LearnerError
@@ -109,6 +114,7 @@ class Training:
         self.pace.took(update.steps, seconds)
         now = vitals.clock()
         await drive(state.apply(update.delta, update.steps, update.learning_rate, lineage))
+        await self._judge()
         state.cycle_s = smoothed(state.cycle_s, now - vitals.last_cycle_at)
         vitals.last_cycle_at = now
         vitals.cycles += 1
@@ -125,6 +131,18 @@ class Training:
             )
         )
         return True
+
+    async def _judge(self) -> None:
+        """Let a robust rule judge the fresh models that came, once there are enough of them."""
+        state = self._vitals.state
+        arrived = state.take_arrived()
+        if arrived is None or state.robust is None:
+            return
+        lineage = state.lineage
+        async with leased(self._vitals, "float32") as snapshot:
+            own = read_only(snapshot.encoded.values())
+            moved = await self._run(_judged, state.robust, own, tuple(arrived.values()))
+        await drive(state.merge(moved, lineage))
 
     def _trust(self, snapshot: Snapshot) -> None:
         """These weights could be trained on: the ones to return to if training goes wrong."""
@@ -166,6 +184,13 @@ class Training:
         vitals.journal.record(vitals.measured)
         if target is not None and found.accuracy is not None and found.accuracy >= target:
             raise Finished(f"accuracy {found.accuracy:.3f} reached the target {target:g}")
+
+
+def _judged(robust: RobustConfig, own: Vector, others: tuple[Vector, ...]) -> Vector:
+    """Runs in the worker: what a rule changes of our model, (d,) float32."""
+    hostile = math.ceil(robust.hostile * len(others))
+    stack = np.stack(others)
+    return judged(robust.rule, own, stack, hostile=hostile, clip=0, nearest=robust.nearest) - own
 
 
 def _step(learner: Learner, weights: Vector, steps: int, drift: Vector | None) -> Update:

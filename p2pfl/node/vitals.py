@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,16 +16,21 @@ import numpy as np
 
 from p2pfl.config import NodeConfig
 from p2pfl.core import events
-from p2pfl.core.gossip import GossipState, Mixed
+from p2pfl.core.gossip import REJECTED, GossipState, Mixed
 from p2pfl.core.membership import Membership
-from p2pfl.core.messages import Body, Packet, Reason, Refused, payload_of
+from p2pfl.core.messages import Body, Denial, Packet, Reason, Refused, Statement, payload_of
 from p2pfl.core.neighbours import Rule
+from p2pfl.core.reputation import Reputation
+from p2pfl.core.statements import Evidence, Witness, denial_bytes, statement_bytes
 from p2pfl.core.tally import Tally
 from p2pfl.core.weights import Layout
-from p2pfl.ports import Clock, Journal, Transport
+from p2pfl.ports import Clock, Journal, Notary, Transport
 
 log = logging.getLogger(__name__)
 
+_STATEMENTS_KEPT = 4096
+_STATEMENTS_PER_EXCHANGE = 2
+_DENIALS_PER_MESSAGE = 2
 _STEPS_AT_ONCE = 8
 """Pieces between two looks at the event loop: one to two milliseconds on a laptop."""
 
@@ -47,6 +52,11 @@ class Vitals:
         others: addresses that were seen but do not mix with us, and why.
         names: labels of nodes, by id, as discovery tells them.
         leaving: the farewell has begun; no new exchange is answered.
+        notary: signs our snapshots and checks others'; None where nothing is signed.
+        witness: what others signed.
+        reputation: our opinion of peers.
+        denied: who may not take part, by id; those without a proof are our own opinion.
+        convicted: told of evidence against a peer.
     """
 
     id: str
@@ -69,11 +79,19 @@ class Vitals:
     others: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     leaving: bool = False
+    notary: Notary | None = None
+    witness: Witness = field(default_factory=lambda: Witness(_STATEMENTS_KEPT))
+    reputation: Reputation
+    denied: dict[str, Denial] = field(default_factory=dict)
+    convicted: Callable[[Evidence], None] | None = None
 
     def packet(self, body: Body, to: str | None) -> Packet:
         """Wrap what we say to member `to`, None for a stranger."""
         limit = self.config.membership.rumours_per_message
         news = self.members.rumours_for(to, limit) if to else ()
+        statements: tuple[Statement, ...] = ()
+        if to and self.notary is not None and payload_of(body) is not None:
+            statements = self.witness.some(_STATEMENTS_PER_EXCHANGE, self.rng, not_of=to)
         return Packet(
             run=self.config.run,
             layout=self.layout.digest,
@@ -85,6 +103,8 @@ class Vitals:
             floor=self.state.outbox.floor(to) if to else 0,
             own_steps=self.state.own_steps,
             rumours=news,
+            statements=statements,
+            denials=self._some_denials() if self.denied else (),
             body=body,
         )
 
@@ -103,12 +123,76 @@ class Vitals:
         )
         if packet.rumours:
             self.note(self.members.learn(packet.rumours, packet.sender, now))
+        for statement in packet.statements:
+            self.hear(statement)
+        for denial in packet.denials:
+            self.hear_denial(denial)
 
     def note(self, changes: Iterable[events.MemberChanged]) -> None:
         """Record what membership decided."""
         for change in changes:
             log.info("peer %s is %s (%s)", change.peer[:8], change.status, change.reason)
             self.journal.record(change)
+
+    # --- trust ----------------------------------------------------------------------------------
+
+    def accuse(self, peer: str, reason: str) -> None:
+        """Count a peer's fault; too many suspend it, where it is sure who it is."""
+        self.tally.against(peer, reason)
+        if self.transport.authenticates and self.reputation.fault(peer, reason, self.clock()):
+            self._suspended(peer, f"too many faults, lately {reason}")
+
+    def hear(self, statement: Statement) -> bool:
+        """Take in what a node signed; False if it did not. A contradiction convicts it."""
+        if self.notary is None or self.witness.known(statement):
+            return True
+        said = statement_bytes(self.config.run, statement)
+        if not self.notary.is_signed(statement.node, said, statement.proof):
+            return False
+        evidence = self.witness.hear(statement)
+        if evidence is not None and self.reputation.convict(
+            statement.node, Reason.EQUIVOCATION, self.clock()
+        ):
+            self.tally.against(statement.node, Reason.EQUIVOCATION)
+            self._suspended(statement.node, f"signed two models for exchange {statement.seq}")
+            if self.convicted is not None:
+                self.convicted(evidence)
+        return True
+
+    def hear_denial(self, denial: Denial) -> Denial | None:
+        """Obey a denial that a peer passed on, if it is new and signed; given back if so."""
+        if denial.node in self.denied or self.notary is None:
+            return None
+        if not self.notary.is_admissions(denial_bytes(denial), denial.proof):
+            return None
+        self.deny(denial)
+        return denial
+
+    def deny(self, denial: Denial) -> None:
+        """From now on this node does not take part, as far as we are concerned."""
+        if denial.node in self.denied and self.denied[denial.node].proof:
+            return
+        self.denied[denial.node] = denial
+        self.note(self.members.ban(denial.node, self.clock()))
+        by = "by the run's admission key" if denial.proof else "here"
+        self._suspended(denial.node, f"denied {by}", kind="denied")
+
+    def keeps_away_from(self, peer: str) -> bool:
+        """Whether we neither ask nor answer a peer."""
+        return peer in self.denied or (
+            bool(self.reputation) and self.reputation.is_suspended(peer, self.clock())
+        )
+
+    def _some_denials(self) -> tuple[Denial, ...]:
+        signed = [denial for denial in self.denied.values() if denial.proof]
+        if len(signed) > _DENIALS_PER_MESSAGE:
+            chosen = self.rng.choice(len(signed), _DENIALS_PER_MESSAGE, replace=False)
+            signed = [signed[place] for place in sorted(chosen)]
+        return tuple(signed)
+
+    def _suspended(self, peer: str, why: str, kind: str = "suspended") -> None:
+        log.warning("peer %s is %s: %s", peer[:8], kind, why)
+        self.journal.record(events.Fault(self.clock(), kind, why, peer))
 
     def keep_out(self, address: str, why: Refused) -> None:
         """Somebody of another run or model: listed with the reason, never mixed with."""
@@ -142,6 +226,10 @@ class Vitals:
     ) -> None:
         """Record one end of an exchange, once its arithmetic is done."""
         distance = mixed.norm.norm / mixed.weight if mixed.norm and mixed.weight else None
+        if mixed.outcome.startswith(REJECTED):
+            self.accuse(peer, mixed.outcome.removeprefix(REJECTED))
+        elif mixed.norm is not None and mixed.norm.is_cut:
+            self.accuse(peer, Reason.NORM)
         self.tally.exchange(role, mixed.outcome, mixed.staleness, distance)
         self.journal.record(
             events.Exchanged(

@@ -348,6 +348,11 @@ class MemoryTransport:
         return self.latency_s is not None or self.loss_probability is not None
 
     @property
+    def authenticates(self) -> bool:
+        """A simulated host is who it says it is."""
+        return True
+
+    @property
     def is_serving(self) -> bool:
         """Whether somebody answers here."""
         return self.service is not None and not self.is_unplugged
@@ -412,6 +417,9 @@ def _with_payload(ask: Exchange, payload: Encoded) -> Exchange:
         ask.lag_cycles,
         ask.weight,
         payload,
+        ask.clip,
+        ask.digest,
+        ask.proof,
     )
 
 
@@ -428,6 +436,8 @@ def _with_body(packet: Packet, body: Body) -> Packet:
         packet.floor,
         packet.own_steps,
         packet.rumours,
+        packet.statements,
+        packet.denials,
     )
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from p2pfl.config import GossipConfig, LimitsConfig
+from p2pfl.config import GossipConfig, LimitsConfig, RobustConfig
 from p2pfl.core.compression import encode
 from p2pfl.core.gossip import GossipState, Mixed
 from p2pfl.core.ledger import Pending
@@ -51,6 +51,7 @@ def gossip_state(
     limits: LimitsConfig | None = None,
     config: GossipConfig | None = None,
     kind: type[GossipState] = GossipState,
+    robust: RobustConfig | None = None,
     **options: object,
 ) -> GossipState:
     """A state that owns a copy of `x`: (d,)."""
@@ -60,6 +61,7 @@ def gossip_state(
         limits or LimitsConfig(),
         QuasiGlobalMomentum(beta),
         np.random.default_rng(seed),
+        robust=robust,
         age=age,
         own_steps=own_steps,
     )

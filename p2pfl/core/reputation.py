@@ -1,0 +1,112 @@
+"""What a peer's faults cost it here: points that fade, and suspension while there are too many.
+
+A local opinion. It is never told to others as truth, because whoever can ruin a reputation by words
+needs no other attack (bad-mouthing; Hoffman, Zage & Nita-Rotaru, ACM Computing Surveys 42(1),
+2009). One fault proves nothing: after a partition honest models are refused for their distance.
+Proof (`core.statements.Evidence`) and the run's denial are for good.
+
+Rule of the file: bounded, because strangers choose the keys; time is `now`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from p2pfl.config import ReputationConfig
+from p2pfl.core.messages import Reason
+
+POINTS: Mapping[str, float] = {
+    Reason.MALFORMED: 2.0,
+    Reason.SHAPE: 4.0,
+    Reason.NORM: 2.0,
+    Reason.CLIP: 4.0,
+    Reason.PROOF: 4.0,
+    Reason.RATE: 0.1,
+    Reason.DISTANCE: 0.1,
+}
+"""What a fault costs. Crashes, slowness and lost messages cost nothing: that is churn."""
+
+_REASONS_SHOWN = 8
+
+
+@dataclass(slots=True)
+class _Record:
+    points: float = 0.0
+    since: float = 0.0
+    is_suspended: bool = False
+    for_good: bool = False
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+class Reputation:
+    """Points of up to `limit` peers; the one whose fault is longest ago is forgotten first."""
+
+    def __init__(self, config: ReputationConfig, limit: int) -> None:
+        self._config = config
+        self._limit = limit
+        self._records: dict[str, _Record] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is anything against anybody."""
+        return bool(self._records)
+
+    def fault(self, peer: str, reason: str, now: float) -> bool:
+        """Count a fault; True if the peer is suspended from now on."""
+        points = POINTS.get(reason, 0.0)
+        if not points:
+            return False
+        record = self._record(peer, now)
+        record.points += points
+        if reason in record.reasons or len(record.reasons) < _REASONS_SHOWN:
+            record.reasons[reason] = record.reasons.get(reason, 0) + 1
+        if record.points < self._config.suspend_at or record.is_suspended:
+            return False
+        record.is_suspended = True
+        return True
+
+    def convict(self, peer: str, reason: str, now: float) -> bool:
+        """Suspend for good; True if it was not yet."""
+        record = self._record(peer, now)
+        was, record.for_good, record.is_suspended = record.for_good, True, True
+        record.reasons[reason] = record.reasons.get(reason, 0) + 1
+        return not was
+
+    def points(self, peer: str, now: float) -> float:
+        """What is left of a peer's points: 0 for one without fault."""
+        record = self._records.get(peer)
+        if record is None:
+            return 0.0
+        return float(record.points * 0.5 ** ((now - record.since) / self._config.half_life_s))
+
+    def is_suspended(self, peer: str, now: float) -> bool:
+        """Whether we neither ask nor answer a peer for now."""
+        record = self._records.get(peer)
+        if record is None or not record.is_suspended:
+            return False
+        if not record.for_good and self.points(peer, now) <= self._config.resume_at:
+            record.is_suspended = False
+        return record.is_suspended
+
+    def suspended(self, now: float) -> dict[str, dict[str, int]]:
+        """Who is suspended, and for how many of which faults."""
+        return {
+            peer: dict(record.reasons)
+            for peer, record in self._records.items()
+            if self.is_suspended(peer, now)
+        }
+
+    def _record(self, peer: str, now: float) -> _Record:
+        faded = self.points(peer, now)
+        record = self._records.pop(peer, None)
+        if record is None:
+            record = _Record()
+            if len(self._records) >= self._limit:
+                forgotten = next(
+                    (p for p, r in self._records.items() if not r.for_good),
+                    next(iter(self._records)),
+                )
+                del self._records[forgotten]
+        record.points, record.since = faded, now
+        self._records[peer] = record
+        return record

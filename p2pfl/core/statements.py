@@ -1,0 +1,118 @@
+"""What is signed, and what convicts: a node that says two things of one snapshot.
+
+    a snapshot   every EXCHANGE carries (run, node, incarnation, seq, age, digest of its payload),
+                 signed by the sender's key
+    a denial     (run's tag, node, since when), signed by the run's admission key
+
+An honest node never uses a number twice. Whoever signs two statements for one (incarnation, seq)
+that differ is caught by anyone who sees both, and the two are evidence that everybody can check:
+the node's id is the fingerprint of the key that signed them. Nodes therefore pass on a few of the
+statements they heard, as Certificate Transparency's logs do (RFC 9162; fork consistency: Li,
+Krohn, Mazieres, Shasha, SUNDR, OSDI 2004).
+
+Rule of the file: nothing is believed here: the caller has checked the signatures (`ports.Notary`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import msgpack
+import numpy as np
+
+from p2pfl.core.messages import Denial, Statement
+
+DIGEST_BYTES = 32
+"""SHA-256 of a payload: processors have instructions for it."""
+
+
+def new_digest() -> hashlib._Hash:
+    """To be told a payload piece by piece."""
+    return hashlib.sha256(usedforsecurity=True)
+
+
+def statement_bytes(run: str, statement: Statement) -> bytes:
+    """What the node signs: every field but the proof, for one run and for nothing else."""
+    fields = (
+        "p2pfl-snapshot-1",
+        run,
+        statement.node,
+        statement.incarnation,
+        statement.seq,
+        statement.age,
+        statement.digest,
+    )
+    packed: bytes = msgpack.packb(fields, use_bin_type=True)
+    return packed
+
+
+def denial_bytes(denial: Denial) -> bytes:
+    """What the admission key signs; the key is of one run only, so the run need not be named."""
+    packed: bytes = msgpack.packb(("p2pfl-denial-1", denial.node, denial.at), use_bin_type=True)
+    return packed
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two statements of one node for one seq: no honest node makes them."""
+
+    first: Statement
+    second: Statement
+
+
+def contradict(first: Statement, second: Statement) -> bool:
+    """Whether both are about the same snapshot and say different things of it."""
+    about = (first.node, first.incarnation, first.seq)
+    said = (first.age, first.digest)
+    return about == (second.node, second.incarnation, second.seq) and said != (
+        second.age,
+        second.digest,
+    )
+
+
+class Witness:
+    """Remembers the newest statements it heard, and notices a contradiction.
+
+    Args:
+        limit: statements remembered of all nodes together; the oldest are forgotten first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._heard: OrderedDict[tuple[str, int, int], Statement] = OrderedDict()
+        self._recent: tuple[Statement, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._heard)
+
+    def known(self, statement: Statement) -> bool:
+        """Whether exactly this was heard before: then its signature need not be checked again."""
+        return self._heard.get(_about(statement)) == statement
+
+    def hear(self, statement: Statement) -> Evidence | None:
+        """Take in a statement whose signature was checked; evidence if it contradicts another."""
+        key = _about(statement)
+        earlier = self._heard.get(key)
+        if earlier is not None:
+            return Evidence(earlier, statement) if contradict(earlier, statement) else None
+        if len(self._heard) >= self._limit:
+            self._heard.popitem(last=False)
+        self._heard[key] = statement
+        self._recent = None
+        return None
+
+    def some(self, count: int, rng: np.random.Generator, *, not_of: str) -> tuple[Statement, ...]:
+        """Up to `count` of those heard, by chance, to pass on to another than `not_of`."""
+        if self._recent is None:
+            self._recent = tuple(self._heard.values())
+        if not self._recent or count == 0:
+            return ()
+        drawn = rng.integers(len(self._recent), size=count)
+        chosen = {int(at): self._recent[int(at)] for at in drawn}
+        return tuple(s for _, s in sorted(chosen.items()) if s.node != not_of)
+
+
+def _about(statement: Statement) -> tuple[str, int, int]:
+    return statement.node, statement.incarnation, statement.seq
