@@ -12,13 +12,15 @@ import numpy as np
 
 from p2pfl.config import NodeConfig
 from p2pfl.core.events import Event
+from p2pfl.core.statements import Evidence
 from p2pfl.core.weights import Entry, Layout, Vector
 from p2pfl.errors import LearnerError
 from p2pfl.node import Node
-from p2pfl.ports import Discovery, Evaluation, Saved, Sighting, Store, Update
+from p2pfl.ports import DenyList, Discovery, Evaluation, Saved, Sighting, Store, Update
 from p2pfl.sim.faults import Conditions
 from p2pfl.sim.loop import run
 from p2pfl.sim.network import Network
+from p2pfl.sim.notary import SimNotary
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Swarm:
         self.nodes: dict[str, Node] = {}
         self.memories: dict[str, Memory] = {}
         self.ended: dict[str, str] = {}
+        self.evidence: list[Evidence] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup
 
@@ -105,6 +108,8 @@ class Swarm:
         step_s: float = 0.005,
         discovery: Discovery | None = None,
         store: Store | None = None,
+        notary: bool = False,
+        deny_list: DenyList | None = None,
         **config: Any,
     ) -> Node:
         """Put one node on the network; `name` is hex digits and part of its id."""
@@ -134,6 +139,9 @@ class Swarm:
             run=modelled,
             rng=np.random.default_rng([self.seed, len(self.nodes), incarnation]),
             saved=saved,
+            notary=SimNotary(node_id, b"the world's") if notary else None,
+            deny_list=deny_list,
+            evidence=self.evidence.append,
         )
         self._tasks[name] = self._group.create_task(self._live(name, node), name=name)
         return node
