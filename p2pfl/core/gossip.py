@@ -131,7 +131,7 @@ class GossipState:
         self.gate = Gate(robust or RobustConfig(), limits.peers)
         self._has_scale = robust is not None or weights.size >= _SCALE_SIZE
         if self._has_scale:
-            self.gate.norm = math.sqrt(squared(weights))
+            self.gate.measured(math.sqrt(squared(weights)))
         self.arrived: dict[str, Vector] = {}
         self.outbox = Outbox(horizon_s=config.retry_horizon_s, limit=limits.pending)
         self.inbox = Inbox(
@@ -195,7 +195,8 @@ class GossipState:
         self.cycle_steps = steps
         trained = math.sqrt(squared(delta))
         if self._has_scale:
-            self.gate.norm = math.sqrt(squared(x))
+            self.gate.measured(math.sqrt(squared(x)))
+            self.gate.trained = smoothed(self.gate.trained, trained)
         yield from self.momentum.learn(x, learning_rate, steps, mixed, trained)
         if lineage != self.lineage:
             self.momentum.reset()
@@ -331,7 +332,8 @@ class GossipState:
     def _await_judgement(self, peer: str, model: Encoded, age: int) -> Mixed:
         """Keep a fresh model until there are enough to be judged together; each is used once."""
         assert self.robust is not None
-        distance, self.gate.norm = distance_and_norm(self.x, model)
+        distance, norm = distance_and_norm(self.x, model)
+        self.gate.measured(norm)
         if distance > self.gate.farthest():
             return Mixed(f"{REJECTED}{Reason.NORM}")
         self.gate.passed(peer, distance, age)
@@ -551,7 +553,8 @@ class GossipState:
             mine = self.snapshots.blank(ask.payload.codec, self.x.size)
             swap = Swap(ask.seq, self.age, self.own_steps, mine)
             return swap, kept, self.snapshots.encode(self.x, mine)
-        distance, self.gate.norm = distance_and_norm(self.x, ask.payload)
+        distance, norm = distance_and_norm(self.x, ask.payload)
+        self.gate.measured(norm)
         if distance > self.gate.reach:
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
             detail = f"{distance:.3g} away, expected at most {self.gate.reach:.3g}"

@@ -42,14 +42,14 @@ def test_broken_is_many_times_what_is_usual_whether_of_distance_or_of_norm():
     assert made.farthest() == pytest.approx(BROKEN * 50)
 
 
-def test_the_clip_is_the_reach_until_several_peers_were_measured():
+def test_the_clip_is_a_tenth_of_the_reach_until_several_peers_were_measured():
     made = gate(reach=0.3)
-    assert made.clip() == pytest.approx(3.0)
+    assert made.clip() == pytest.approx(0.3)
     for peer in "abc":
-        made.passed(peer, 0.1, 5)
-    assert made.clip() == pytest.approx(3.0)
-    made.passed("d", 0.1, 5)
-    assert made.clip() == pytest.approx(0.1)
+        made.passed(peer, 0.2, 5)
+    assert made.clip() == pytest.approx(0.3)
+    made.passed("d", 0.2, 5)
+    assert made.clip() == pytest.approx(0.2)
 
 
 def test_however_often_a_peer_speaks_its_distance_counts_once():

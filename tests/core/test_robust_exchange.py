@@ -98,7 +98,7 @@ def test_a_flow_larger_than_what_was_agreed_is_rejected():
     x = model()
     i = robust(x)
     pending, ask = asked(i, "j", 0.0)
-    assert ask.clip == pytest.approx(0.3 * np.linalg.norm(x), rel=1e-4)
+    assert ask.clip == pytest.approx(0.03 * np.linalg.norm(x), rel=1e-4)
     honest = near(np.zeros_like(x), 0.99 * pending.weight * ask.clip)
     lie = near(np.zeros_like(x), 1.2 * pending.weight * ask.clip)
     mixed, work = i.settle(pending, Flow(pending.seq, 1000, 0.5, 0.0, sound(lie)))

@@ -21,6 +21,7 @@ from p2pfl.core.messages import (
     Body,
     Busy,
     Cancelled,
+    Denial,
     Exchange,
     Flow,
     Model,
@@ -31,7 +32,9 @@ from p2pfl.core.messages import (
     Refused,
     Resolve,
     Rumour,
+    Statement,
     Status,
+    Swap,
     mismatch,
     payload_of,
 )
@@ -47,6 +50,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
 CODEC = st.sampled_from(list(CODECS))
 
 
+def exactly(*lengths: int) -> st.SearchStrategy[bytes]:
+    """Bytes of one of these lengths."""
+    return st.one_of(*(st.binary(min_size=n, max_size=n) for n in lengths))
+
+
 @st.composite
 def payloads(draw: st.DrawFn) -> Encoded:
     size = draw(st.sampled_from([1, 2, 255, 256, 257, 600]))
@@ -55,11 +63,25 @@ def payloads(draw: st.DrawFn) -> Encoded:
 
 
 BODIES: dict[type, st.SearchStrategy[Body]] = {
-    Exchange: st.builds(Exchange, COUNT, AGE, COUNT, COUNT, REAL, REAL, REAL, payload=payloads()),
+    Exchange: st.builds(
+        Exchange,
+        seq=COUNT,
+        age=AGE,
+        own_steps=COUNT,
+        cycle_steps=COUNT,
+        residence_s=REAL,
+        lag_cycles=REAL,
+        weight=REAL,
+        payload=payloads(),
+        clip=REAL,
+        digest=exactly(0, 32),
+        proof=exactly(0, 96),
+    ),
     Resolve: st.builds(Resolve, COUNT),
     Probe: st.builds(Probe, st.none() | NODE),
     Pull: st.builds(Pull, CODEC),
     Flow: st.builds(Flow, COUNT, AGE, REAL, REAL, payloads()),
+    Swap: st.builds(Swap, COUNT, AGE, COUNT, payloads()),
     Adopt: st.builds(Adopt, COUNT, AGE, payloads()),
     Adopted: st.builds(Adopted, COUNT),
     Cancelled: st.builds(Cancelled, COUNT),
@@ -77,6 +99,8 @@ RUMOUR = st.builds(
     COUNT,
     COUNT,
 )
+STATEMENT = st.builds(Statement, NODE, COUNT, COUNT, AGE, exactly(32), exactly(96))
+DENIAL = st.builds(Denial, NODE, COUNT, exactly(64))
 
 
 def packets(body: st.SearchStrategy[Body]) -> st.SearchStrategy[Packet]:
@@ -93,6 +117,8 @@ def packets(body: st.SearchStrategy[Body]) -> st.SearchStrategy[Packet]:
         floor=COUNT,
         own_steps=COUNT,
         rumours=st.lists(RUMOUR, max_size=3).map(tuple),
+        statements=st.lists(STATEMENT, max_size=3).map(tuple),
+        denials=st.lists(DENIAL, max_size=3).map(tuple),
     )
 
 
@@ -134,9 +160,14 @@ PLAIN = Packet(
     floor=2,
     own_steps=90,
     rumours=(Rumour("cccccccc", ("10.0.0.3:1",), Status.SUSPECT, 1),),
+    statements=(Statement("dddddddd", 1, 2, 3, b"d" * 32, b"p" * 96),),
+    denials=(Denial("eeeeeeee", 1_700_000_000, b"a" * 64),),
 )
 ONES = encode("int8", np.ones(300, np.float32), np.random.default_rng(0))
 SENT = replace(PLAIN, body=Flow(7, 100, 0.5, 1.5, ONES))
+ASKED = replace(
+    PLAIN, body=Exchange(7, 100, 90, 20, 0.5, 1.5, 0.5, ONES, 2.5, b"d" * 32, b"p" * 96)
+)
 
 
 def head(packet: Packet = PLAIN) -> list:
@@ -176,14 +207,14 @@ def test_the_length_of_a_header_is_bounded_before_it_is_read():
             wire.header_length(prefix, 65_536)
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, True, 1.0, "1", None, [1], {}])
+@pytest.mark.parametrize("version", [0, 1, 3, -1, True, 2.0, "2", None, [2], {}])
 def test_another_version_is_told_what_was_expected(version):
     parts = head()
     parts[0] = version
     if version == {}:
         assert "expected" in complaint(parts) or "not msgpack" in complaint(parts)
     else:
-        assert complaint(parts).endswith("expected 1")
+        assert complaint(parts).endswith("expected 2")
         assert complaint(parts).startswith("version is")
 
 
@@ -194,7 +225,7 @@ def test_another_version_is_told_what_was_expected(version):
         (lambda h: h.__setitem__(1, "exchang"), "type is 'exchang', expected one of exchange, "),
         (lambda h: h.__setitem__(1, ["flow"]), "type is ['flow'], expected one of"),
         (lambda h: h[2].pop(), "packet is"),
-        (lambda h: h.__setitem__(2, "x"), "packet is 'x', expected 10 fields"),
+        (lambda h: h.__setitem__(2, "x"), "packet is 'x', expected 12 fields"),
         (lambda h: h[2].__setitem__(0, "x" * 65), "packet.run is 'xxx"),
         (lambda h: h[2].__setitem__(1, "xyz"), "packet.layout is 'xyz', expected [0-9a-f]{16}"),
         (lambda h: h[2].__setitem__(2, "AAAAAAAA"), "packet.sender is 'AAAAAAAA', expected"),
@@ -214,6 +245,20 @@ def test_another_version_is_told_what_was_expected(version):
          "packet.rumours.status is 'ill', expected one of alive, suspect, dead"),
         (lambda h: h[2][9][0].__setitem__(2, []), "packet.rumours.status is [], expected one of"),
         (lambda h: h[2][9][0].__setitem__(2, [[[[]]]] * 9), "packet.rumours.status is"),
+        (lambda h: h[2].__setitem__(10, [h[2][10][0]] * 17), "packet.statements is"),
+        (lambda h: h[2].__setitem__(10, None), "packet.statements is None, expected a list of at"),
+        (lambda h: h[2][10][0].pop(), "packet.statements is ['dddddddd', 1, 2, 3, "),
+        (lambda h: h[2][10][0].__setitem__(0, "D" * 8), "packet.statements.node is 'DDDDDDDD'"),
+        (lambda h: h[2][10][0].__setitem__(3, 2**53 + 1),
+         "packet.statements.age is 9007199254740993, expected at most 2^53"),
+        (lambda h: h[2][10][0].__setitem__(4, b""), "packet.statements.digest is b'', expected 32"),
+        (lambda h: h[2][10][0].__setitem__(4, "d" * 32), "packet.statements.digest is 'ddd"),
+        (lambda h: h[2][10][0].__setitem__(5, b"p" * 97), "packet.statements.proof is b'ppp"),
+        (lambda h: h[2].__setitem__(11, [h[2][11][0]] * 17), "packet.denials is"),
+        (lambda h: h[2].__setitem__(11, [7]), "packet.denials is 7, expected 3 fields"),
+        (lambda h: h[2][11][0].__setitem__(0, ""), "packet.denials.node is '', expected"),
+        (lambda h: h[2][11][0].__setitem__(1, -1), "packet.denials.at is -1, expected an integer"),
+        (lambda h: h[2][11][0].__setitem__(2, b"a" * 96), "packet.denials.proof is b'aaa"),
         (lambda h: h[3].append(1), "resolve is [7, 1], expected 1 fields"),
         (lambda h: h[3].__setitem__(0, None), "resolve.seq is None, expected an integer"),
         (lambda h: h.__setitem__(4, ["float32", 5]), "resolve has a payload, expected none"),
@@ -243,6 +288,24 @@ def test_every_check_names_the_field_and_its_value(spoil, words):
 )
 def test_every_check_of_a_payload_names_the_field_and_its_value(spoil, words):
     parts = head(SENT)
+    spoil(parts)
+    assert complaint(parts).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda h: h[3].pop(), "exchange is [7, 100, 90, 20, 0.5, 1.5, "),
+        (lambda h: h[3].__setitem__(7, -0.5), "exchange.clip is -0.5, expected a finite"),
+        (lambda h: h[3].__setitem__(7, float("nan")), "exchange.clip is nan, expected a finite"),
+        (lambda h: h[3].__setitem__(8, b"d" * 31), "exchange.digest is b'ddd"),
+        (lambda h: h[3].__setitem__(8, None), "exchange.digest is None, expected 0 or 32 bytes"),
+        (lambda h: h[3].__setitem__(9, b"p"), "exchange.proof is b'p', expected 0 or 96 bytes"),
+        (lambda h: h[3].__setitem__(9, "p" * 96), "exchange.proof is 'ppp"),
+    ],
+)
+def test_every_check_of_what_is_signed_names_the_field_and_its_value(spoil, words):
+    parts = head(ASKED)
     spoil(parts)
     assert complaint(parts).startswith(words)
 
@@ -350,32 +413,34 @@ def nested(depth: int) -> bytes:
     return b"\x91" * depth + b"\x90"
 
 
-ONE, NONE, PACKET = b"\x01", b"\xc0", msgpack.packb(head()[2])
+SPOKEN, NONE, PACKET = bytes([wire.VERSION]), b"\xc0", msgpack.packb(head()[2])
 DEEP, MOST = nested(990), b"\xff" * 4
 BOMBS = {
     "nested lists": nested(1000),
     "lists nested deeper than msgpack can": nested(60_000),
     "nested in the version": packed(DEEP),
-    "nested in the type": packed(ONE, DEEP, PACKET, b"\x90", NONE),
-    "nested in a reason": packed(ONE, b"\xa7refused", PACKET, packed(DEEP, b"\xa0"), NONE),
-    "nested in a count": packed(ONE, b"\xa7resolve", PACKET, packed(DEEP), NONE),
-    "nested in a codec": packed(ONE, b"\xa5adopt", PACKET, b"\x92\x01\x01", packed(DEEP, ONE)),
-    "a list of 2^32 - 1": b"\xdd" + MOST + ONE * 100,
+    "nested in the type": packed(SPOKEN, DEEP, PACKET, b"\x90", NONE),
+    "nested in a reason": packed(SPOKEN, b"\xa7refused", PACKET, packed(DEEP, b"\xa0"), NONE),
+    "nested in a count": packed(SPOKEN, b"\xa7resolve", PACKET, packed(DEEP), NONE),
+    "nested in a codec": packed(
+        SPOKEN, b"\xa5adopt", PACKET, b"\x92\x01\x01", packed(DEEP, SPOKEN)
+    ),
+    "a list of 2^32 - 1": b"\xdd" + MOST + SPOKEN * 100,
     "nested lists of 65280": b"\xdd\x00\x00\xff\x00" * 1000 + b"\x90" * 60_500,
     "nested lists of 256": b"\xdc\x01\x00" * 1000 + b"\x90" * 60_500,
-    "a map of 2^32 - 1": b"\xdf" + MOST + ONE * 100,
+    "a map of 2^32 - 1": b"\xdf" + MOST + SPOKEN * 100,
     "nested maps": b"\x81\xa1a" * 1000 + b"\x90",
     "a map with a list for a key": b"\x81\x90\x01",
     "a text of 2^32 - 1": b"\xdb" + MOST + b"a" * 100,
     "bytes of 2^32 - 1": b"\xc6" + MOST + b"a" * 100,
     "an extension of 2^32 - 1": b"\xc9" + MOST + b"\x05" + b"a" * 100,
-    "a broken text": packed(ONE, b"\xa2\xff\xfe"),
-    "half a surrogate": packed(ONE, b"\xa3\xed\xa0\x80"),
-    "a timestamp beyond all years": packed(ONE, b"\xc7\x0c\xff\0\0\0\0\x7f" + b"\xff" * 7),
-    "a timestamp with too many nanoseconds": packed(ONE, b"\xd7\xff" + b"\xff" * 8),
-    "a timestamp of no length": packed(ONE, b"\xc7\x00\xff"),
+    "a broken text": packed(SPOKEN, b"\xa2\xff\xfe"),
+    "half a surrogate": packed(SPOKEN, b"\xa3\xed\xa0\x80"),
+    "a timestamp beyond all years": packed(SPOKEN, b"\xc7\x0c\xff\0\0\0\0\x7f" + b"\xff" * 7),
+    "a timestamp with too many nanoseconds": packed(SPOKEN, b"\xd7\xff" + b"\xff" * 8),
+    "a timestamp of no length": packed(SPOKEN, b"\xc7\x00\xff"),
     "a long text": packed(b"\xda\xff\x00" + b"a" * 0xFF00),
-    "more than one value": packed(ONE, b"\xa4pull") + ONE,
+    "more than one value": packed(SPOKEN, b"\xa4pull") + SPOKEN,
 }
 
 
