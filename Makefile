@@ -17,6 +17,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@# torch first: its pinned version is a CPU build where the index has one
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev,ray]'
+	@# an independent implementation that the tests compare with; what it asks for besides is not needed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps byzfl==0.0.11
 	@touch $@
 
 demo: install  ## six real nodes on this machine, with faults, in a minute

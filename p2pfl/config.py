@@ -176,7 +176,7 @@ class RobustConfig(_Frozen):
         0.25,
         ge=0,
         lt=0.5,
-        description="share of the models in a buffer that may be hostile; rounded up",
+        description="share of the others' models that may be hostile; their number is rounded up",
     )
     models: int = Field(
         5, ge=2, le=64, description="fresh models, our own included, that a rule judges together"
@@ -299,7 +299,30 @@ class DeviceConfig(NodeConfig):
     interfaces: tuple[str, ...] = Field(
         (), description="network interfaces or addresses to use; empty means all real ones"
     )
-    state_dir: str | None = Field(None, description="where identity, checkpoint and journal live")
+    key_file: str | None = Field(
+        None,
+        min_length=1,
+        description="file with the run's key; without it, or cert, anybody on the network may join",
+    )
+    cert: str | None = Field(
+        None,
+        min_length=1,
+        description="file with this node's certificate, as `p2pfl admit` made it: for a strict run",
+    )
+    run_cert: str | None = Field(
+        None, min_length=1, description="the strict run's run.crt, which `cert` must be of"
+    )
+    deny: tuple[str, ...] = Field(
+        (), description="node ids that may not take part, as far as this node is concerned"
+    )
+    deny_list: str | None = Field(
+        None,
+        min_length=1,
+        description="file of such ids and of what `p2pfl deny` wrote; read again when it changes",
+    )
+    state_dir: str | None = Field(
+        None, description="where key, identity, checkpoint and journal live"
+    )
     shard: str | None = Field(
         None, description="I/N: train on the I-th of N parts of the data, as in 1/3"
     )
@@ -317,6 +340,16 @@ class DeviceConfig(NodeConfig):
         None,
         description="a local step lasts at least so long: models a slower device on this one",
     )
+
+    @model_validator(mode="after")
+    def _of_one_run(self) -> DeviceConfig:
+        if self.key_file is not None and self.cert is not None:
+            raise ValueError(
+                "key_file and cert exclude each other: members of a strict run have no key"
+            )
+        if self.run_cert is not None and self.cert is None:
+            raise ValueError("run_cert does nothing without cert, what `p2pfl admit` made")
+        return self
 
 
 def changed(text: str) -> tuple[str, Any]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from p2pfl.core.neighbours import RULES, Rule, edges, parametrised, rule
 from p2pfl.errors import ConfigError
+from p2pfl.toml import parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +236,12 @@ def _table(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".graphml":
             return _graphml(path)
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return parsed(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not TOML: {error}") from None
+    except ValueError as error:
+        # a path that no file can have
+        raise ConfigError(f"cannot be read: {error}") from None
 
 
 def _from_table(table: Mapping[str, Any]) -> Rule:
@@ -284,8 +284,8 @@ def _graphml(path: Path) -> dict[str, Any]:
 
     try:
         graph = nx.read_graphml(path)
-    except (nx.NetworkXError, SyntaxError, KeyError, ValueError) as error:
-        # a damaged XML file is a SyntaxError to the parser
+    except (nx.NetworkXError, SyntaxError, LookupError, ValueError) as error:
+        # a damaged XML file is a SyntaxError to the parser, an unknown encoding a LookupError
         raise ConfigError(f"not GraphML: {error}") from None
     if graph.is_directed():
         raise ConfigError(

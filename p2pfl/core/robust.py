@@ -36,8 +36,10 @@ Rule: TypeAlias = Callable[[Vector, Stack, int, float], Vector]
 CoordinateRule: TypeAlias = Callable[[NDArray[np.float64], int], NDArray[np.float64]]
 """(values (n, k), how many rows may be hostile) -> (k,)."""
 
-_BLOCK_VALUES = 1 << 17
-"""Values of all models together in a block: 1 MiB of float64, which a processor's cache holds."""
+_BLOCK_PRODUCTS = 1 << 18
+"""Multiplications in a block's product of all models with all: too few for a linear algebra library
+to start threads, which would wait for each other on a busy device far longer than they compute. A
+block is then small enough for a processor's cache, too."""
 
 
 def median(values: NDArray[np.float64], hostile: int) -> NDArray[np.float64]:
@@ -109,25 +111,24 @@ def judged(
         raise ValueError(f"clip is {clip:g}, must be at least 0")
     _check_count(name, 1 + len(others), hostile, smallest(name, hostile, nearest=nearest))
     models = _Models(own, others)
-    points = frame(models.blocks()) if nearest or name in WEIGHT_RULES else None
-    if nearest:
-        assert points is not None
-        mixing = neighbour_means(points, hostile)
-        if name in SELF_CENTRED:
-            mixing[0] = np.eye(len(mixing))[0]
-        points = mixing @ points
-        models = _Models(own, others, mixing)
+    if not nearest:
+        if name in COORDINATE_RULES:
+            return models.by_coordinate(COORDINATE_RULES[name], hostile)
+        return models.weighted(WEIGHT_RULES[name](frame(models.blocks()), hostile, clip))
+    points = frame(models.blocks())
+    mixing = neighbour_means(points, hostile)
+    if name in SELF_CENTRED:
+        mixing[0] = np.eye(len(mixing))[0]
     if name in COORDINATE_RULES:
-        return models.by_coordinate(COORDINATE_RULES[name], hostile)
-    assert points is not None
-    return models.weighted(WEIGHT_RULES[name](points, hostile, clip))
+        return _Models(own, others, mixing).by_coordinate(COORDINATE_RULES[name], hostile)
+    return models.weighted(WEIGHT_RULES[name](mixing @ points, hostile, clip) @ mixing)
 
 
 def smallest(name: str, hostile: int, *, nearest: bool = False) -> int:
     """How many models, our own included, the rule needs if `hostile` of them may be hostile.
 
     The breakdown point: with fewer, that many could move the answer wherever they like. Clipped
-    gossip needs no majority, since our own model outvotes them all; its adaptive radius needs one
+    gossip needs no majority, since its radius bounds every step; an adaptive radius needs one
     honest peer.
     """
     needed = max(_SMALLEST[name](hostile), 2)
@@ -172,7 +173,7 @@ class _Models:
 
     def columns(self) -> Iterator[slice]:
         """The blocks' places."""
-        return pieces(self.own.size, max(_BLOCK_VALUES // (1 + len(self.others)), 1))
+        return pieces(self.own.size, max(_BLOCK_PRODUCTS // (1 + len(self.others)) ** 2, 1))
 
     def blocks(self) -> Iterator[NDArray[np.float64]]:
         """The blocks, (n, k) each, newly made."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
@@ -22,8 +23,10 @@ from p2pfl.core.messages import AGE_MAX, mismatch
 from p2pfl.core.momentum import QuasiGlobalMomentum
 from p2pfl.core.neighbours import rule
 from p2pfl.core.reputation import Reputation
+from p2pfl.core.robust import smallest
 from p2pfl.core.statements import Evidence
 from p2pfl.core.tally import Tally
+from p2pfl.errors import ConfigError
 from p2pfl.node.answering import Answering
 from p2pfl.node.asking import Asking
 from p2pfl.node.meeting import Meeting
@@ -66,6 +69,9 @@ class Node:
         notary: signs snapshots; None where nothing is signed.
         deny_list: who may not take part.
         evidence: told when a peer is convicted, to keep the proof.
+
+    Raises:
+        ConfigError: a robust rule has too few models to judge.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Node:
         deny_list: DenyList | None = None,
         evidence: Callable[[Evidence], None] | None = None,
     ) -> None:
+        _check_that_rule_has_enough(config)
         self._resumed = saved is not None
         if saved is None:
             saved = Saved(learner.initial(), None, None, 0, 0, 0)
@@ -277,3 +284,16 @@ class Node:
             for peer in told:
                 tasks.create_task(self._meeting.say_goodbye(peer))
         vitals.journal.record(events.Stopped(vitals.clock(), reason))
+
+
+def _check_that_rule_has_enough(config: NodeConfig) -> None:
+    robust, others = config.robust, config.robust.models - 1
+    if config.trust == "cooperative" or robust.rule == "clip":
+        return
+    hostile = math.ceil(robust.hostile * others)
+    needed = smallest(robust.rule, hostile, nearest=robust.nearest)
+    if robust.models < needed:
+        raise ConfigError(
+            f"robust.models is {robust.models}; {robust.rule} with {hostile} of {others} others "
+            f"hostile needs at least {needed}: raise it, or lower robust.hostile"
+        )

@@ -25,6 +25,7 @@ from p2pfl.core.messages import (
     Statement,
 )
 from p2pfl.core.statements import denial_bytes, new_digest, statement_bytes
+from p2pfl.errors import ConfigError
 from p2pfl.node import Node
 from p2pfl.ports import Answered
 from p2pfl.sim.notary import SimNotary
@@ -356,3 +357,13 @@ def test_the_suspended_get_no_model() -> None:
         assert body.reason is Reason.SUSPENDED
 
     swarm.play(script)
+
+
+def test_a_rule_with_too_few_models_is_refused_before_anything_runs() -> None:
+    async def script() -> None:
+        with pytest.raises(ConfigError, match="krum with 1 of 3 others hostile needs at least 5"):
+            Swarm().start(
+                "a1", Quadratic(target()), trust="byzantine", robust={"rule": "krum", "models": 4}
+            )
+
+    Swarm().play(script)
