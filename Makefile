@@ -29,10 +29,11 @@ test: install  ## all tests; those with real processes one after the other, the 
 		echo "$(BIN)/pytest -n 2 --ignore=tests/integration && $(BIN)/pytest tests/integration"; \
 		$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/integration && $(BIN)/pytest tests/integration; fi
 
-check: install  ## format, lint, import rules, types
+check: install  ## format, lint, import rules, security, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r p2pfl
 	$(BIN)/mypy
 
 format: install  ## what `check` would complain about, where a tool can mend it

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from p2pfl.edge.credentials import Credentials
+from p2pfl.edge.runkey import RunKey
+
 _pause = Event().wait
 
 
@@ -30,10 +34,13 @@ class Running:
     port: int
     started: float
     state_dir: Path
+    observer: ssl.SSLContext | None = None
 
     def status(self) -> Mapping[str, Any]:
         """What it says of itself; raises OSError while it does not answer."""
-        with urlopen(f"http://127.0.0.1:{self.port}/v1/status", timeout=5) as answer:
+        scheme = "http" if self.observer is None else "https"
+        url = f"{scheme}://127.0.0.1:{self.port}/v1/status"
+        with urlopen(url, timeout=5, context=self.observer) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 
@@ -62,12 +69,23 @@ class Running:
 
 
 class Nodes:
-    """Starts nodes; `prefix` goes in front of their command (`ip netns exec ...`)."""
+    """Starts nodes; `prefix` goes in front of their command (`ip netns exec ...`).
 
-    def __init__(self, folder: Path, prefix: Sequence[str] = ()) -> None:
+    With `key` they are in a run that has one, and so are we.
+    """
+
+    def __init__(self, folder: Path, prefix: Sequence[str] = (), key: RunKey | None = None) -> None:
         self.folder = folder
         self.running: list[Running] = []
         self._prefix = tuple(prefix)
+        self._observer: ssl.SSLContext | None = None
+        self._keyed: tuple[str, ...] = ()
+        if key is not None:
+            self._observer = Credentials.observer(key, time.time()).client_context()
+            file = folder / "run.key"
+            file.touch(0o600)
+            file.write_text(key.text)
+            self._keyed = ("--key-file", str(file))
 
     def start(
         self,
@@ -84,18 +102,18 @@ class Nodes:
         command = [*self._prefix, sys.executable, "-m", "p2pfl", "node", task, *where, *how]
         started = time.monotonic()
         process = subprocess.Popen(
-            [*command, "--quiet", *options], env={**os.environ, **(env or {})}
+            [*command, "--quiet", *self._keyed, *options], env={**os.environ, **(env or {})}
         )
-        node = Running(process, port, started, state)
+        node = Running(process, port, started, state, self._observer)
         self.running.append(node)
         return node
 
 
 @contextmanager
-def nodes(prefix: Sequence[str] = ()) -> Iterator[Nodes]:
+def nodes(prefix: Sequence[str] = (), key: RunKey | None = None) -> Iterator[Nodes]:
     """Nodes in a folder of their own; all gone when the context is left."""
     with tempfile.TemporaryDirectory(prefix="p2pfl-bench-") as folder:
-        group = Nodes(Path(folder), prefix)
+        group = Nodes(Path(folder), prefix, key)
         try:
             yield group
         finally:

@@ -61,6 +61,7 @@ TABLES: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("[[churn.events]]", spec.ChurnEvent, ""),
     ("[faults]", spec.Faults, ""),
     ("[[faults.events]]", spec.FaultEvent, ""),
+    ("[adversary]", spec.Adversary, "What each attack does: [robustness.md](robustness.md)."),
     ("[measure]", spec.Measure, ""),
     ("[expect]", spec.Expect, "Nothing is expected of a figure that is not named."),
 )
@@ -70,10 +71,6 @@ Of every node: the tables `[node.train]`, `[node.gossip]`, `[node.membership]`, 
 `[node.stop]`, and `checkpoint_every_s`, all as in [configuration.md](configuration.md). `run`,
 `name` and `topology` are accepted and replaced: by the scenario's name, the node's (n1 ..) and the
 scenario's own `topology`.
-"""
-ADVERSARY = """## `[adversary]`
-
-Reserved: hostile members come with robust mixing. It has no keys.
 """
 
 UNITS = {
@@ -102,6 +99,8 @@ UNITS = {
     "messages_per_cycle": "messages",
     "pending": "exchanges",
     "deaths": "nodes",
+    "backdoor_success": "share",
+    "suspended": "share",
 }
 """Of keys whose name does not say it."""
 ENDINGS = {"_bytes_per_s": "bytes/s", "_per_s": "bytes/s", "_probability": "chance", "_s": "s"}
@@ -141,7 +140,7 @@ def scenario_page() -> str:
         found += ["", f"## `{name}`", "", what, "", *scenario_rows(model)]
         if model is spec.Duration:
             found += ["", NODE.rstrip("\n")]
-    return "\n".join([*found, "", ADVERSARY.rstrip("\n")]) + "\n"
+    return "\n".join(found) + "\n"
 
 
 def rows(model: type[BaseModel]) -> list[str]:

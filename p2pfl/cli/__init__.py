@@ -19,6 +19,11 @@ from p2pfl.errors import P2pflError
 _COMMANDS = {
     "demo": ("p2pfl.cli.demo", "See six nodes find each other, train, fail and recover."),
     "node": ("p2pfl.cli.node", "Run one node on this device until stopped."),
+    "run-key": ("p2pfl.cli.runkey", "Make the key of a run: who has it, takes part."),
+    "id": ("p2pfl.cli.trust:identify", "Show this node's id, and ask for a certificate."),
+    "admit": ("p2pfl.cli.trust", "Make a certificate for one node of a strict run."),
+    "deny": ("p2pfl.cli.trust", "Tell a strict run that a node may not take part."),
+    "evidence": ("p2pfl.cli.trust", "Show, and verify, who was caught signing two models."),
     "init": ("p2pfl.cli.files", "Write a task file to start from."),
     "peers": ("p2pfl.cli.look", "List the nodes that mDNS sees on this LAN now."),
     "status": ("p2pfl.cli.look", "Show what one node is doing."),
@@ -44,8 +49,9 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module, _ = _COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        name = name or cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -16,16 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
+from p2pfl.cli.keys import Pass, passed
 from p2pfl.config import DeviceConfig
 from p2pfl.core import wire
 from p2pfl.core.neighbours import rule
-from p2pfl.edge.announcement import Announcement
+from p2pfl.edge import denials
+from p2pfl.edge.announcement import Announcement, tagged
 from p2pfl.edge.checkpoint import Checkpoints
+from p2pfl.edge.credentials import Credentials
+from p2pfl.edge.evidence import EVIDENCE, EvidenceFiles
 from p2pfl.edge.http import HttpTransport
-from p2pfl.edge.identity import StateDir, default_path
+from p2pfl.edge.identity import StateDir, default_path, node_key
 from p2pfl.edge.interfaces import survey, usable
 from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Mdns
+from p2pfl.edge.nodekey import parse_node
 from p2pfl.edge.static import StaticPeers, merge, parse
 from p2pfl.edge.worker import Worker
 from p2pfl.errors import ConfigError
@@ -38,6 +43,9 @@ from p2pfl.ports import Discovery, Learner
 _NOBODY = "0" * 32
 """An id to check an announcement with, before the state directory says who we are."""
 
+_RENEWAL_S = 60.0
+"""Between two looks at the certificate: it has hours left when a new one is due."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -46,6 +54,8 @@ class Prepared:
     Attributes:
         seed: of this node's choices.
         announcement: as it will be, but for the node's id.
+        passed: what lets us into the run.
+        denied: node ids that are denied here.
     """
 
     config: DeviceConfig
@@ -53,16 +63,26 @@ class Prepared:
     static: StaticPeers
     seed: int
     announcement: Announcement
+    passed: Pass
+    denied: tuple[str, ...]
 
 
-def prepared(config: DeviceConfig) -> Prepared:
+def prepared(config: DeviceConfig, key: str | None = None) -> Prepared:
     """Load the task and its data; takes as long as these take, and Ctrl-C ends it at once.
 
+    Args:
+        config: of the node.
+        key: the run's key, where it was given as text.
+
     Raises:
-        ConfigError: the task, its data or an option cannot be used.
+        ConfigError: the task, its data, a key or an option cannot be used.
         NetworkError: there is no usable interface.
     """
     rule(config.topology)
+    ours = passed(config, key)
+    denied = tuple(parse_node(text) for text in config.deny)
+    if config.deny_list is not None:
+        denials.read(Path(config.deny_list))
     static = StaticPeers(config.peers)
     if config.advertise is not None:
         _checked_advertise(config.advertise)
@@ -84,10 +104,9 @@ def prepared(config: DeviceConfig) -> Prepared:
     learner = build_learner(task, run=config.run, seed=seed, shard=shard, threads=config.threads)
     if config.step_s is not None:
         learner = Paced(learner, config.step_s)
-    announcement = Announcement(
-        _NOBODY, config.name, config.run, learner.layout.digest, str(wire.VERSION)
-    )
-    return Prepared(config, learner, static, seed, announcement)
+    run = config.run if ours.tag is None else tagged(ours.tag)
+    announcement = Announcement(_NOBODY, config.name, run, learner.layout.digest, str(wire.VERSION))
+    return Prepared(config, learner, static, seed, announcement, ours, denied)
 
 
 def _checked_advertise(address: str) -> None:
@@ -116,13 +135,25 @@ async def assembled(ready: Prepared) -> AsyncIterator[Node]:
     """A node that is ready to run; all that belongs to it is closed on leaving.
 
     Raises:
+        ConfigError: the certificate or the deny list cannot be used.
         StateError: the state directory cannot be used.
         NetworkError: the port is taken.
     """
     config, learner, seed = ready.config, ready.learner, ready.seed
     path = state_path(config)
+    credentials: Credentials | None = None
+    if ready.passed.tag is not None:
+        credentials = ready.passed.credentials(node_key(path, run=config.run))
+    deny_list = denials.DenyFiles(
+        path / denials.DENIALS,
+        _no_admissions if credentials is None else credentials.is_admissions,
+        own=ready.denied,
+        shared=None if config.deny_list is None else Path(config.deny_list),
+    )
     async with AsyncExitStack() as closing:
-        transport = HttpTransport(config.bind, config.port, config.limits, config.advertise)
+        transport = HttpTransport(
+            config.bind, config.port, config.limits, config.advertise, credentials
+        )
         closing.callback(transport.close)
         state = closing.enter_context(StateDir.open(path, run=config.run, layout=learner.layout))
         checkpoints = Checkpoints(
@@ -150,18 +181,38 @@ async def assembled(ready: Prepared) -> AsyncIterator[Node]:
             run=worker,
             rng=np.random.default_rng([seed, state.incarnation]),
             saved=saved,
+            notary=credentials,
+            deny_list=deny_list,
+            evidence=EvidenceFiles(path / EVIDENCE, config.run),
         )
 
 
 async def journalled(node: Node) -> str:
-    """Run a node while its journal is written; says why the node stopped."""
-    journal = node.vitals.journal
+    """Run a node while its journal is written and its certificate is kept valid.
+
+    Says why the node stopped.
+    """
+    journal, transport = node.vitals.journal, node.vitals.transport
     async with asyncio.TaskGroup() as tasks:
-        writing = None
+        beside = []
         if isinstance(journal, SqliteJournal):
-            writing = tasks.create_task(journal.run(), name="journal")
+            beside.append(tasks.create_task(journal.run(), name="journal"))
+        if isinstance(transport, HttpTransport) and transport.credentials is not None:
+            renewing = _renewing(transport.credentials)
+            beside.append(tasks.create_task(renewing, name="certificate"))
         try:
             return await node.run()
         finally:
-            if writing is not None:
-                writing.cancel()
+            for task in beside:
+                task.cancel()
+
+
+async def _renewing(credentials: Credentials) -> None:
+    while True:
+        credentials.renew(time.time())
+        await asyncio.sleep(_RENEWAL_S)
+
+
+def _no_admissions(message: bytes, proof: bytes) -> bool:
+    """Nobody admits anybody to an open run."""
+    return False

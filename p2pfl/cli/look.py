@@ -6,17 +6,21 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import click
 
 import p2pfl
+from p2pfl.cli.keys import looking, observer
 from p2pfl.core import wire
-from p2pfl.edge.announcement import compatible
+from p2pfl.edge.announcement import compatible, is_keyed, tagged
 from p2pfl.edge.mdns import browse
 from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Sighting
+
+if TYPE_CHECKING:
+    from p2pfl.edge.credentials import Credentials
 
 _INTERFACE = click.option(
     "--interface",
@@ -39,10 +43,14 @@ def _layout(task: str | None, run: str | None) -> str | None:
     return build_learner(find_task(task), run=run or "default", seed=0).layout.digest
 
 
-@click.command(epilog="\b\nExample:\n  p2pfl peers --run kitchen --task digits")
+@click.command(
+    epilog="\b\nExamples:\n  p2pfl peers --run kitchen --task digits\n"
+    "  p2pfl peers --key-file run.key"
+)
 @_RUN
 @_TASK
 @_INTERFACE
+@looking
 @click.option("--seconds", type=click.FloatRange(0.2, 60), default=2.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def peers(
@@ -51,9 +59,15 @@ def peers(
     interfaces: tuple[str, ...],
     seconds: float,
     as_json: bool,
+    **keys: str | None,
 ) -> None:
-    """List the nodes that mDNS sees on this LAN now, and whether they fit."""
+    """List the nodes that mDNS sees on this LAN now, and whether they fit.
+
+    A run with a key does not tell its name here: with a key, nodes fit whose run has the same.
+    """
     layout = _layout(task, run)
+    credentials = observer(**keys)
+    run = run if credentials is None else tagged(credentials.tag)
     seen = asyncio.run(browse(seconds, interfaces))
     rows = [_peer(sighting, run, layout) for sighting in seen]
     if as_json:
@@ -69,6 +83,8 @@ def peers(
 
 def _peer(seen: Sighting, run: str | None, layout: str | None) -> dict[str, str]:
     why_not = compatible(seen, run, layout, str(wire.VERSION))
+    if why_not is None and run is None and is_keyed(seen.run):
+        why_not = "its run has a key; give it with --key-file"
     return {
         "name": seen.name or "?",
         "node": (seen.node or "?")[:8],
@@ -82,14 +98,18 @@ def _peer(seen: Sighting, run: str | None, layout: str | None) -> dict[str, str]
 
 @click.command(
     epilog="\b\nExamples:\n  p2pfl status\n  p2pfl status http://192.168.1.5:4000\n"
-    "  p2pfl status --json | jq .accuracy"
+    "  p2pfl status --json | jq .accuracy\n  p2pfl status --key-file run.key"
 )
 @click.argument("url", required=False)
 @_INTERFACE
+@looking
 @click.option("--json", "as_json", is_flag=True, help="Print the raw JSON, one line for each node.")
-def status(url: str | None, interfaces: tuple[str, ...], as_json: bool) -> None:
-    """Show what one node is doing; without URL, every node that mDNS finds."""
-    answers = asyncio.run(_statuses(url, interfaces))
+def status(url: str | None, interfaces: tuple[str, ...], as_json: bool, **keys: str | None) -> None:
+    """Show what one node is doing; without URL, every node that mDNS finds.
+
+    Nodes of a run with a key tell only who has it.
+    """
+    answers = asyncio.run(_statuses(url, interfaces, observer(**keys)))
     silent = [answer for answer in answers if isinstance(answer, NetworkError)]
     if len(silent) == len(answers):
         raise silent[0]
@@ -102,39 +122,74 @@ def status(url: str | None, interfaces: tuple[str, ...], as_json: bool) -> None:
 
 
 async def _statuses(
-    url: str | None, interfaces: Sequence[str]
+    url: str | None, interfaces: Sequence[str], credentials: Credentials | None
 ) -> list[dict[str, Any] | NetworkError]:
-    addresses = [_address(url)] if url else await _found(interfaces)
-    timeout = aiohttp.ClientTimeout(total=_STATUS_TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        return await asyncio.gather(*(_status(session, address) for address in addresses))
+    from p2pfl.edge.probes import session
+
+    addresses = [_address(url, credentials)] if url else await _found(interfaces, credentials)
+    async with session(credentials, _STATUS_TIMEOUT_S) as asker:
+        return await asyncio.gather(*(_status(asker, a, credentials) for a in addresses))
 
 
-def _address(url: str) -> str:
+def _address(url: str, credentials: Credentials | None) -> str:
     scheme, colons, rest = url.partition("://")
-    if colons and scheme != "http":
-        raise ConfigError(f"'{url}': nodes speak http, not {scheme}; try http://{rest}")
+    spoken = "http" if credentials is None else "https"
+    if colons and (scheme, spoken) == ("https", "http"):
+        raise ConfigError(
+            f"'{url}': nodes speak https in a run with a key; give it too (--key-file)"
+        )
+    if colons and scheme not in (spoken, "http"):
+        raise ConfigError(f"'{url}': nodes speak {spoken}, not {scheme}; try {spoken}://{rest}")
     address = (rest if colons else url).partition("/")[0]
     if not address.rpartition(":")[2].isdigit():
-        raise ConfigError(f"'{url}' has no port; expected http://HOST:PORT as `p2pfl node` prints")
+        raise ConfigError(
+            f"'{url}' has no port; expected {spoken}://HOST:PORT as `p2pfl node` prints"
+        )
     return address
 
 
-async def _found(interfaces: Sequence[str]) -> list[str]:
+async def _found(interfaces: Sequence[str], credentials: Credentials | None) -> list[str]:
     seen = [s for s in await browse(2.0, interfaces) if s.addresses]
     if not seen:
         raise NetworkError(
             "no node was seen; give its address (p2pfl status http://HOST:PORT), "
             "or ask `p2pfl doctor`"
         )
-    return [sighting.addresses[0] for sighting in seen]
+    run = None if credentials is None else tagged(credentials.tag)
+    ours = [s for s in seen if (s.run == run if run else not is_keyed(s.run))]
+    if not ours and run is None:
+        raise NetworkError(
+            f"only nodes of runs with a key were seen ({', '.join(sorted(_runs(seen)))}); give it: "
+            "--key-file FILE, or --cert FILE --state-dir DIR"
+        )
+    if not ours:
+        raise NetworkError(
+            f"no node with this key ({run}) was seen, but of {', '.join(sorted(_runs(seen)))}; "
+            "`p2pfl run-key show` tells whether two devices have the same key"
+        )
+    return [sighting.addresses[0] for sighting in ours]
 
 
-async def _status(session: aiohttp.ClientSession, address: str) -> dict[str, Any] | NetworkError:
+def _runs(seen: Iterable[Sighting]) -> set[str]:
+    return {s.run if is_keyed(s.run) else f"run '{s.run}'" for s in seen if s.run}
+
+
+async def _status(
+    asker: aiohttp.ClientSession, address: str, credentials: Credentials | None
+) -> dict[str, Any] | NetworkError:
+    from p2pfl.edge.listening import refused_by_them
+    from p2pfl.edge.probes import url
+
     try:
-        async with session.get(f"http://{address}/v1/status") as response:
+        async with asker.get(url(address, credentials)) as response:
+            if response.status != 200:
+                said = (await response.text())[:200].strip()
+                return NetworkError(f"{address} answers {response.status}: {_printable(said)}")
             found = await response.json()
     except aiohttp.ClientConnectorError as error:
+        refusal = refused_by_them(error)
+        if refusal is not None:
+            return NetworkError(f"{address} does not answer us: {refusal}")
         reason = str(error.os_error.strerror or error.os_error).partition(" (")[0].lower()
         return NetworkError(f"{address} does not answer as a node: {reason}; is one running there?")
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
@@ -172,12 +227,17 @@ def _printable(value: Any) -> Any:
 
 
 def _readable(found: Mapping[str, Any]) -> str:
+    from p2pfl.edge.nodekey import grouped
+
     asked, answered = found["exchanges"]["asked"], found["exchanges"]["answered"]
     accuracy = "" if found["accuracy"] is None else f"accuracy {found['accuracy']:.3f}, "
     loss = "not trained yet" if found["loss"] is None else f"loss {found['loss']:.4g}"
     lines = {
         "node": f"{found['name']} ({found['node'][:8]}), run '{found['run']}', p2pfl "
         f"{found['version']}, up {found['uptime_s']:.0f} s, start {found['incarnation']}",
+        "id": grouped(found["node"]),
+        "trust": ("only members, over TLS" if found["is_keyed"] else "open: anybody may join")
+        + f"; {found['trust']}",
         "model": f"{found['parameters']:,} weights, layout {found['layout']}, age {found['age']}",
         "training": f"{found['state']}: {accuracy}{loss}, cycle {found['cycles']} "
         f"({found['cycle_steps']} steps, {found['cycle_s']:.2f} s)",
@@ -205,6 +265,9 @@ def _readable(found: Mapping[str, Any]) -> str:
         text.append(f"left out   and {len(others) - _SHOWN} more; --json lists all")
     for peer, reasons in found["refusals"].items():
         text.append(f"faults of  {peer[:40]}: {_counts(reasons)}")
+    for peer, reasons in found["suspended"].items():
+        text.append(f"suspended  {peer[:40]}: {_counts(reasons)}")
+    text += [f"denied     {grouped(node)}" for node in found["denied"]]
     if found["faults"]:
         text.append(f"own faults {_counts(found['faults'])}")
     return "\n".join(text) + "\n"
@@ -240,6 +303,7 @@ def _table(rows: Iterable[Mapping[str, str]]) -> str:
 @_RUN
 @_TASK
 @_INTERFACE
+@looking
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port of the node on this device.")
 @click.option("--seconds", type=click.FloatRange(0.5, 60), default=3.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list of findings.")
@@ -250,11 +314,12 @@ def doctor(
     port: int | None,
     seconds: float,
     as_json: bool,
+    **keys: str | None,
 ) -> None:
     """Explain why two nodes do not see each other, and what to do about it.
 
-    Looks at interfaces, multicast, mDNS, ports and the nodes nearby. Exit code 1 if anything is
-    wrong.
+    Looks at interfaces, multicast, mDNS, ports, the nodes nearby and, with a key, at the clocks
+    that certificates depend on. Exit code 1 if anything is wrong.
     """
     from p2pfl.edge.doctor import diagnose, exit_code, render
 
@@ -266,6 +331,7 @@ def doctor(
             layout=_layout(task, run),
             version=str(wire.VERSION),
             seconds=seconds,
+            credentials=observer(**keys),
         )
     )
     if as_json:

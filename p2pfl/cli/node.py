@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pfl.cli.keys import KEY_HELP
 from p2pfl.config import DeviceConfig, changed, from_mapping, put
 from p2pfl.errors import ConfigError
 
@@ -41,6 +42,7 @@ Examples:
   p2pfl node digits --run kitchen --shard 2/3      on the second; they find each other
   p2pfl node my_task.py --peer 192.168.1.5:4000    where multicast does not reach
   p2pfl node digits --config node.toml --set gossip.codec=int8
+  p2pfl node digits --run kitchen --key-file run.key   only who has the key takes part
 """
 )
 @click.argument("task", required=False)
@@ -51,6 +53,13 @@ Examples:
 @click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help=_doc("peers"))
 @click.option("--mdns/--no-mdns", default=None, help=_doc("mdns"))
 @click.option("--interface", "interfaces", multiple=True, metavar="NAME", help=_doc("interfaces"))
+@click.option("--trust", type=click.Choice(["cooperative", "byzantine"]), help=_doc("trust"))
+@click.option("--key", metavar="TEXT", help=KEY_HELP)
+@click.option("--key-file", metavar="FILE", help=_doc("key_file"))
+@click.option("--cert", metavar="FILE", help=_doc("cert"))
+@click.option("--run-cert", metavar="FILE", help=_doc("run_cert"))
+@click.option("--deny", multiple=True, metavar="NODE-ID", help=_doc("deny"))
+@click.option("--deny-list", metavar="FILE", help=_doc("deny_list"))
 @click.option("--state-dir", metavar="DIR", help=_doc("state_dir"))
 @click.option("--cycles", type=int, help=_doc("cycles"))
 @click.option("--minutes", type=float, help=_doc("minutes"))
@@ -76,7 +85,13 @@ Examples:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the TOML file."
 )
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def node(config_file: str | None, settings: tuple[str, ...], quiet: bool, **options: Any) -> None:
+def node(
+    config_file: str | None,
+    settings: tuple[str, ...],
+    quiet: bool,
+    key: str | None,
+    **options: Any,
+) -> None:
     """Run one node on this device until stopped.
 
     TASK says what is learnt: `digits`, `digits-numpy`, `mnist5k`, `breast-cancer`, or the path of
@@ -88,7 +103,7 @@ def node(config_file: str | None, settings: tuple[str, ...], quiet: bool, **opti
 
     config = configured(config_file, settings, options)
     try:
-        ready = prepared(config)
+        ready = prepared(config, key)
     except KeyboardInterrupt:
         click.echo("stopped while the task was being loaded; nothing was written", err=True)
         sys.exit(130)
@@ -154,7 +169,7 @@ async def _live(ready: Prepared, *, quiet: bool) -> str:
         loop.add_signal_handler(number, end)
     with suppress(asyncio.CancelledError):
         async with assembled(ready) as being, asyncio.TaskGroup() as tasks:
-            telling = None if quiet else tasks.create_task(_tell(being, ready.config), name="tell")
+            telling = None if quiet else tasks.create_task(_tell(being, ready), name="tell")
             try:
                 return await journalled(being)
             finally:
@@ -163,17 +178,20 @@ async def _live(ready: Prepared, *, quiet: bool) -> str:
     return "by a signal"
 
 
-async def _tell(being: Node, config: DeviceConfig) -> None:
+async def _tell(being: Node, ready: Prepared) -> None:
     """Say who we are, then one line now and then."""
     from p2pfl.cli.assemble import state_path
+    from p2pfl.edge.nodekey import grouped
 
     vitals = being.vitals
     again = f", continuing at age {vitals.state.age}" if vitals.state.age else ""
     _say(
         f"node {vitals.id[:8]} '{vitals.config.name}' of run '{vitals.config.run}': "
         f"{vitals.layout.size:,} weights{again}\n"
-        f"state:  {state_path(config)}\n"
-        f"status: http://{_readable(vitals.transport.address)}/v1/status   (Ctrl-C stops)"
+        f"id:     {grouped(vitals.id)}\n"
+        f"trust:  {_trust(ready)}\n"
+        f"state:  {state_path(ready.config)}\n"
+        f"status: {_status(ready, vitals.transport.address)}   (Ctrl-C stops)"
     )
     while True:
         await asyncio.sleep(_REPORT_S)
@@ -189,6 +207,28 @@ async def _tell(being: Node, config: DeviceConfig) -> None:
             f"exchanges {sum(vitals.tally.asked.values()) + sum(vitals.tally.answered.values())}  "
             f"staleness {vitals.tally.staleness:.2f}"
         )
+
+
+def _trust(ready: Prepared) -> str:
+    """Who can take part, in a sentence."""
+    if ready.passed.tag is None:
+        return (
+            "OPEN: anybody on this network can read this run's models and join it, under any id; "
+            "`p2pfl run-key new` makes a key"
+        )
+    if ready.passed.run_key is None:
+        return f"only nodes that were admitted by the key of {ready.passed.tag}, over TLS"
+    return f"only who has the key {ready.passed.tag}, over TLS"
+
+
+def _status(ready: Prepared, address: str) -> str:
+    """Where, or how, to ask for the status."""
+    address = _readable(address)
+    if ready.passed.tag is None:
+        return f"http://{address}/v1/status"
+    if ready.passed.run_key is None:
+        return f"p2pfl status https://{address} --cert ... --state-dir ..."
+    return f"p2pfl status https://{address} --key-file ..."
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,8 @@
 """What a node says of itself on the LAN, and what it makes of what strangers say.
 
 A node is one DNS-SD instance; its TXT record says protocol version, node id, run, layout digest and
-name (RFC 6763). Rule of the file: whatever the bytes, the result is a sound `Sighting` or None.
+name (RFC 6763); of a keyed run it says the tag of the key, which is the same on every device, and
+not the name. Rule of the file: whatever the bytes, the result is a sound `Sighting` or None.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _NODE = re.compile(r"[0-9a-f]{8,57}")
 _LAYOUT = re.compile(r"[0-9a-f]{8,64}")
 _VERSION = re.compile(r"[A-Za-z0-9.]{1,16}")
 _LABEL_UNSAFE = re.compile(r"[^A-Za-z0-9 _-]+")
+_KEYED = re.compile(r"key-[0-9a-f]{16}")
 _TEXT_CHARS, _TEXT_BYTES = 64, 250
 
 
@@ -31,7 +33,7 @@ class Announcement:
     Attributes:
         node: its id: 8 to 57 hex digits, so that `p2pfl-<id>` is a host name of at most 63.
         name: a label for people; two nodes may have the same.
-        run: name of its run.
+        run: name of its run, or `tagged` if it has a key.
         layout: digest of its model's layout.
         version: of the protocol it speaks.
 
@@ -108,6 +110,16 @@ def sighting(txt: bytes, addresses: Sequence[str]) -> Sighting | None:
     return Sighting(tuple(addresses), node, text.get("run"), layout, version, text.get("name"))
 
 
+def tagged(tag: str) -> str:
+    """What is announced instead of the name of a run that has a key."""
+    return f"key-{tag}"
+
+
+def is_keyed(run: str | None) -> bool:
+    """Whether what is announced as a run's name is the tag of a key."""
+    return run is not None and _KEYED.fullmatch(run) is not None
+
+
 def compatible(
     seen: Sighting, run: str | None, layout: str | None, version: str | None
 ) -> str | None:
@@ -119,6 +131,8 @@ def compatible(
     """
     if version and seen.version and seen.version != version:
         return f"other protocol version {seen.version} (this is {version})"
+    if run and seen.run and seen.run != run and is_keyed(seen.run):
+        return f"a run with {'another' if is_keyed(run) else 'a'} key ({seen.run})"
     if run and seen.run and seen.run != run:
         return f"other run '{seen.run}'"
     if layout and seen.layout and seen.layout != layout:

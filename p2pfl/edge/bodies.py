@@ -1,7 +1,9 @@
 """Message bodies on their way through HTTP: written from views, received into buffers.
 
 Rule of the file: no model-sized copy, in neither direction; every length is checked before a byte
-behind it is read, and every piece of a payload once, while it is hot in the processor's cache.
+behind it is read, and every piece of a payload once, while it is hot in the processor's cache. A
+peer's patience is measured piece by piece: whoever stalls is given up within the time of one piece,
+however large the model.
 """
 
 from __future__ import annotations
@@ -22,19 +24,57 @@ from p2pfl.errors import WireError
 SMALL_BYTES = 1 << 16
 """A body up to this is sent, and waited for, as a whole."""
 
-_PIECE_BYTES = 1 << 20
+GRACE_S = 5.0
+"""Whatever is awaited of a peer, it may rest so long before."""
+
+PIECE_BYTES = 1 << 20
+SEALED_PIECE_BYTES = 1 << 18
+"""TLS copies what it seals, several times: in pieces that stay in the processor's cache."""
+
+
+def patience_s(nbytes: int, limits: LimitsConfig) -> float:
+    """How long so many bytes may take on the slowest line that we bear."""
+    return GRACE_S + nbytes / limits.body_min_bytes_per_s
+
+
+class Patience:
+    """How long a peer may take for the next piece of a body.
+
+    Args:
+        timeout: ends whatever waits for the peer.
+        limits: the slowest line that we bear.
+    """
+
+    def __init__(self, timeout: asyncio.Timeout, limits: LimitsConfig) -> None:
+        self._timeout = timeout
+        self._limits = limits
+
+    def awaits(self, nbytes: int) -> None:
+        """From now on, so many bytes are expected to move."""
+        now = asyncio.get_running_loop().time()
+        self._timeout.reschedule(now + patience_s(nbytes, self._limits))
 
 
 class Body(payload.Payload):
-    """A packet as an HTTP body: its header, then views of its payload. It is sent once."""
+    """A packet as an HTTP body: its header, then views of its payload. It is sent once.
 
-    def __init__(self, packet: Packet) -> None:
+    Args:
+        packet: what to send.
+        patience: with whoever reads it; None where somebody else keeps the time.
+        is_sealed: it goes through TLS.
+    """
+
+    def __init__(
+        self, packet: Packet, patience: Patience | None = None, *, is_sealed: bool = False
+    ) -> None:
         self._header = wire.header(packet)
         encoded = payload_of(packet.body)
         self._data = encoded.data.data if encoded is not None else memoryview(b"")
         super().__init__(self._header)
         self._size = self._length = len(self._header) + self._data.nbytes
         self._sent = 0
+        self._piece_bytes = SEALED_PIECE_BYTES if is_sealed else PIECE_BYTES
+        self._patience = patience
 
     @property
     def size(self) -> int:
@@ -63,7 +103,9 @@ class Body(payload.Payload):
             header, self._header = self._header, b""
             await writer.write(header)
         while self._sent < end:
-            start, self._sent = self._sent, min(self._sent + _PIECE_BYTES, end)
+            start, self._sent = self._sent, min(self._sent + self._piece_bytes, end)
+            if self._patience is not None:
+                self._patience.awaits(self._sent - start)
             await writer.write(self._data[start : self._sent])
 
 
@@ -74,14 +116,22 @@ class Incoming:
         content: what the connection brings.
         head: the header that came before.
         buffer: (head.payload_bytes,) uint8.
+        patience: with whoever sends it; None where somebody else keeps the time.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, head: wire.Head, buffer: Bytes) -> None:
+    def __init__(
+        self,
+        content: aiohttp.StreamReader,
+        head: wire.Head,
+        buffer: Bytes,
+        patience: Patience | None = None,
+    ) -> None:
         self._content = content
         self._head = head
         self._buffer = buffer
         self._filled = 0
         self._checked = 0
+        self._patience = patience
         awaited = payload_of(head.packet.body)
         self._ends = iter(
             [CODECS[awaited.codec].nbytes(at.stop) for at in pieces(awaited.size)]
@@ -97,6 +147,8 @@ class Incoming:
         """
         end = next(self._ends, 0)
         view, total = self._buffer.data, self._buffer.nbytes
+        if self._patience is not None and end > self._filled:
+            self._patience.awaits(end - self._filled)
         while self._filled < end:
             chunk = await self._content.readany()
             if not chunk:

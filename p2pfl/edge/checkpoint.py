@@ -82,6 +82,12 @@ class Checkpoints:
                 f"{found.path} is of run '{theirs[0]}', model {theirs[1]}, but this node is of run "
                 f"'{ours[0]}', model {ours[1]}; give another --state-dir, or delete that file"
             )
+        sizes = found.saved.weights.size, self._layout.size
+        if sizes[0] != sizes[1]:
+            raise StateError(
+                f"{found.path} is damaged: it has {sizes[0]} values, expected {sizes[1]}; "
+                "delete that file"
+            )
         return found.saved
 
     def save(self, saved: Saved) -> None:

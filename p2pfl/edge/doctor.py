@@ -2,7 +2,8 @@
 
 From the inside out: the interfaces of this device, multicast on them, whether our own announcement
 comes back, whether our port takes connections, and who else is there: of another run, of another
-model, or visible and yet unreachable. Clocks are not checked, no two nodes ever compare theirs.
+model, of a run with another key, or visible and yet unreachable. Nodes never compare their clocks;
+only certificates do, so a wrong one is found where it keeps two nodes of a run with a key apart.
 
 Rule of the file: a check never fails, it finds; and every `wrong` finding comes with its fix.
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from p2pfl.edge.announcement import compatible
+from p2pfl.edge.announcement import compatible, is_keyed, tagged
+from p2pfl.edge.credentials import Credentials, said
 from p2pfl.edge.interfaces import Interface, Verdict, multicast_addresses, survey
 from p2pfl.edge.mdns import browse
 from p2pfl.edge.probes import (
@@ -69,6 +72,7 @@ async def diagnose(
     layout: str | None = None,
     version: str | None = None,
     seconds: float = BROWSE_S,
+    credentials: Credentials | None = None,
 ) -> list[Finding]:
     """Look at everything that can keep nodes apart; takes a little longer than `seconds`.
 
@@ -77,7 +81,9 @@ async def diagnose(
         port: where the local node serves; None looks for a local node by mDNS.
         run, layout, version: what peers are compared with; None takes it from a local node.
         seconds: how long peers are listened for.
+        credentials: of a run with a key; peers are then compared with its tag, not with `run`.
     """
+    run = run if credentials is None else tagged(credentials.tag)
     try:
         found = survey(interfaces)
     except NetworkError as error:
@@ -99,7 +105,7 @@ async def diagnose(
     mine = {str(address.ip) for interface in found for address in interface.addresses}
     local = [peer for peer in seen if any(parse(a)[0] in mine for a in peer.addresses)]
     local = [peer for peer in local if run in (None, peer.run)]
-    port_is, answers = await port_findings(used, port, local)
+    port_is, answers = await port_findings(used, port, local, credentials)
     findings += port_is
     says = next((answer for answer in answers if answer.outcome == "node"), None)
     if port is not None and says is not None:
@@ -109,7 +115,8 @@ async def diagnose(
         run, layout = run or local[0].run, layout or local[0].layout
         version = version or local[0].version
     others = [peer for peer in seen if peer not in local]
-    return [*findings, *await peer_findings(others, run, layout, version, seconds)]
+    about_peers = await peer_findings(others, run, layout, version, seconds, credentials)
+    return [*findings, *about_peers, *clock_findings(credentials)]
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
@@ -211,7 +218,10 @@ async def echo_findings(used: Sequence[Interface]) -> list[Finding]:
 
 
 async def port_findings(
-    used: Sequence[Interface], port: int | None, local: Sequence[Sighting]
+    used: Sequence[Interface],
+    port: int | None,
+    local: Sequence[Sighting],
+    credentials: Credentials | None = None,
 ) -> tuple[list[Finding], list[Answer]]:
     """Whether TCP reaches this device at its own addresses: its node, or a listener for the test.
 
@@ -220,10 +230,11 @@ async def port_findings(
     """
     hosts = [str(a.ip) for interface in used for a in interface.addresses if not a.is_link_local]
     if port is not None:
-        answers = await ask_all([join(host, port) for host in hosts])
+        answers = await ask_all([join(host, port) for host in hosts], credentials)
         return _port_given(port, answers), answers
     if local:
-        answers = await ask_all([address for peer in local for address in peer.addresses])
+        addresses = [address for peer in local for address in peer.addresses]
+        answers = await ask_all(addresses, credentials)
         findings = []
         for peer in local:
             own = [answer for answer in answers if answer.address in peer.addresses]
@@ -241,6 +252,7 @@ async def peer_findings(
     layout: str | None,
     version: str | None,
     seconds: float,
+    credentials: Credentials | None = None,
 ) -> list[Finding]:
     """Who else is there, who of them fits, and whether those can be reached."""
     if not others:
@@ -253,8 +265,12 @@ async def peer_findings(
         return [Finding("peers", "info", text, fix)]
     findings: list[Finding] = []
     asked = [peer for peer in others if run is None or peer.run in (None, run)]
-    answers = await ask_all([address for peer in asked for address in peer.addresses])
+    addresses = [address for peer in asked for address in peer.addresses]
+    answers = await ask_all(addresses, credentials)
     for peer in others:
+        if peer not in asked and (is_keyed(peer.run) or is_keyed(run)):
+            findings.append(_apart(peer, credentials))
+            continue
         if peer not in asked:
             text = f"{_named(peer)} is of another run, '{peer.run}'"
             fix = f"if it should learn with this one, start both with --run {run}"
@@ -269,6 +285,30 @@ async def peer_findings(
         own = [answer for answer in answers if answer.address in peer.addresses]
         findings += _reached(peer, own, "peer")
     return findings
+
+
+def clock_findings(credentials: Credentials | None) -> list[Finding]:
+    """What this device's clock says, where certificates depend on it."""
+    if credentials is None:
+        return []
+    text = f"this device's clock says {said(time.time())}"
+    return [Finding("clock", "info", text, "a day off keeps nodes of a run with a key apart")]
+
+
+def _apart(peer: Sighting, credentials: Credentials | None) -> Finding:
+    """A peer whose run has a key and ours has not, or the other way round, or another key."""
+    if not is_keyed(peer.run):
+        text = f"{_named(peer)} is of an open run, '{peer.run}'"
+        return Finding(
+            "peer", "info", text, "if it should learn with this one, give it the key too"
+        )
+    if credentials is None:
+        text = f"{_named(peer)} is of a run with a key ({peer.run})"
+        fix = "if it should learn with this one, start both, and this command, with that key"
+        return Finding("peer", "info", f"{text}, looked at without one", f"{fix} (--key-file)")
+    text = f"{_named(peer)} is of a run with another key ({peer.run})"
+    fix = "if it should learn with this one, give both devices the same key: `p2pfl run-key show`"
+    return Finding("peer", "info", text, fix)
 
 
 def _reached(peer: Sighting, answers: Sequence[Answer], topic: str) -> list[Finding]:
@@ -286,7 +326,14 @@ def _reached(peer: Sighting, answers: Sequence[Answer], topic: str) -> list[Find
         f"`sudo firewall-cmd --add-port={port}/tcp`)"
     )
     outcomes = {answer.outcome for answer in answers}
-    if "silent" in outcomes:
+    if "clock" in outcomes:
+        fix = "set the clocks of both devices (`timedatectl set-ntp true`); in a strict run the "
+        fix += "certificate may also have ended: `p2pfl id` there, then `p2pfl admit`"
+    elif "keyed" in outcomes:
+        fix = "it is in a run with a key: give the same to this command (--key-file)"
+    elif "foreign" in outcomes:
+        fix = "give both devices the same key; `p2pfl run-key show` tells whether they have it"
+    elif "silent" in outcomes:
         fix = f"a firewall drops it: {open_port}; or the router isolates its clients ('client "
         fix += "isolation', 'AP isolation', guest network): switch that off"
     elif "refused" in outcomes:
@@ -303,6 +350,9 @@ def _reached(peer: Sighting, answers: Sequence[Answer], topic: str) -> list[Find
 _HOW: Mapping[Outcome, str] = {
     "node": "answers as another node",
     "stranger": "answers, but is not a node",
+    "keyed": "answers only who has its run's key",
+    "foreign": "answers, but not with this run's key",
+    "clock": "has a certificate that is not valid by this device's clock",
     "refused": "refuses the connection",
     "silent": f"does not answer within {STATUS_S:g} s",
     "unreachable": "is not reachable",
@@ -319,6 +369,12 @@ def _port_given(port: int, answers: Sequence[Answer]) -> list[Finding]:
             findings.append(Finding(topic, "ok", f"the node answers at {answer.address}"))
         elif answer.outcome == "refused" and is_served:
             findings.append(Finding(topic, "info", text, "--bind :: serves on every address"))
+        elif answer.outcome in ("keyed", "foreign"):
+            fix = "give this command the key of that node's run (--key-file)"
+            findings.append(Finding(topic, "wrong", text, fix))
+        elif answer.outcome == "clock":
+            fix = "set the clock of this device (`timedatectl set-ntp true`)"
+            findings.append(Finding(topic, "wrong", text, fix))
         elif answer.outcome == "stranger":
             fix = "another program uses this port: start the node with another --port"
             findings.append(Finding(topic, "wrong", text, fix))

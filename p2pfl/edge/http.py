@@ -4,10 +4,13 @@
     GET  /v1/status                               JSON for people and tools
 
 A header is small and read whole; a payload is received straight into a buffer that the node
-provides, and sent from views of one, in pieces; no model-sized body is ever built.
+provides, and sent from views of one, in pieces; no model-sized body is ever built. In a run with a
+key all of it goes through mutual TLS 1.3, and nobody speaks for another: a packet's sender is the
+node whose certificate the connection showed.
 
 Rules of the file: every length is checked before a byte behind it is read; bytes that are not a
-message are answered with 400, counted against their sender, and disturb nobody else.
+message are answered with 400, counted against their sender, and disturb nobody else; what one
+connection makes us keep is bounded (`STALLED_BYTES`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -29,13 +32,14 @@ from yarl import URL
 from p2pfl.config import LimitsConfig
 from p2pfl.core import wire
 from p2pfl.core.compression import Bytes
-from p2pfl.core.messages import Packet, not_reached
-from p2pfl.edge.bodies import SMALL_BYTES, Body, Incoming, read_head
+from p2pfl.core.messages import Packet, Probe, Reason, Refused, not_reached
+from p2pfl.edge.bodies import GRACE_S, SMALL_BYTES, Body, Incoming, Patience, read_head
 from p2pfl.edge.connections import Connections, abort, plain_host
+from p2pfl.edge.credentials import Credentials, peer_node
+from p2pfl.edge.listening import Door, listen, refused_by_them
 from p2pfl.edge.static import join, parse
 from p2pfl.errors import (
     ConfigError,
-    NetworkError,
     PeerError,
     PeerTimeout,
     PeerUnreachable,
@@ -45,11 +49,21 @@ from p2pfl.ports import Forward, Service, Traffic
 
 log = logging.getLogger(__name__)
 
-_BUFFER_BYTES = 1 << 20
-_GRACE_S = 5.0
+_BUFFER_BYTES = 1 << 17
 _CONNECT_S = 1.0
+_CONNECT_TLS_S = 2.0
 _FORWARD_S = 0.5
-_EVERYWHERE = "0.0.0.0"  # noqa: S104 (a node is meant to be reached; --bind narrows it)
+_PAUSED = web.RequestKey("paused", bool)
+_FIELDS, _FIELD_BYTES, _LINE_BYTES = 40, 4096, 1024
+
+STALLED_BYTES = 2 << 20
+"""What one inbound connection makes us keep at most, whatever its other end does or leaves undone.
+
+A piece of an answer that is not read, 1 MiB, or 256 KiB held several times over by TLS; what the
+parser took in and nobody asked for yet, twice `_BUFFER_BYTES`; what came with one more read and
+TLS's own two buffers, 256 KiB each. Payloads are not in it: they arrive in the room that the
+service gives.
+"""
 
 
 class HttpTransport:
@@ -60,15 +74,22 @@ class HttpTransport:
         port: 0 takes any free one.
         limits: what strangers may cost us.
         advertised: `host:port` at which others reach it, where that is another address.
+        credentials: of a run with a key; None serves, and asks, whoever is there.
     """
 
     def __init__(
-        self, bind: str, port: int, limits: LimitsConfig, advertised: str | None = None
+        self,
+        bind: str,
+        port: int,
+        limits: LimitsConfig,
+        advertised: str | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.traffic = Traffic()
         self.limits = limits
+        self.credentials = credentials
         self._advertised = advertised
-        self._socket = _listen(bind, port)
+        self._socket = listen(bind, port)
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -84,6 +105,11 @@ class HttpTransport:
         """The port it listens on."""
         return int(self._socket.getsockname()[1])
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether a packet's sender is surely the node it names, relays excepted."""
+        return self.credentials is not None
+
     def close(self) -> None:
         """Give the port back; closing twice does nothing."""
         self._socket.close()
@@ -92,7 +118,7 @@ class HttpTransport:
     async def serve(self, service: Service) -> AsyncIterator[None]:
         """Answer requests with `service` while the context is open."""
         app = web.Application(client_max_size=0)
-        connections = Connections(service, self.limits)
+        connections = Connections(service, self.limits, is_keyed=self.authenticates)
         answering = _Answering(service, self, connections)
         app.router.add_post("/v1/{kind:exchange|resolve|probe|pull}", answering.message)
         app.router.add_get("/v1/status", answering.status)
@@ -103,32 +129,53 @@ class HttpTransport:
             auto_decompress=False,
             keepalive_timeout=75.0,
             lingering_time=2.0,
+            max_headers=_FIELDS,
+            max_field_size=_FIELD_BYTES,
+            max_line_size=_LINE_BYTES,
             read_bufsize=_BUFFER_BYTES,
             shutdown_timeout=1.0,
         )
         await runner.setup()
-        connector = aiohttp.TCPConnector(limit=0, limit_per_host=8, keepalive_timeout=30.0)
+        assert runner.server is not None
+        server = client = None
+        if self.credentials is not None:
+            server, client = self.credentials.server_context(), self.credentials.client_context()
+        door = Door(connections, runner.server, server, peer_node)
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            limit_per_host=8,
+            keepalive_timeout=30.0,
+            ssl=True if client is None else client,
+        )
+        patience_s = _CONNECT_S if client is None else _CONNECT_TLS_S
         try:
-            await web.SockSite(runner, self._socket).start()
             async with (
                 aiohttp.ClientSession(
                     connector=connector,
                     cookie_jar=aiohttp.DummyCookieJar(),
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience_s),
                     skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
                     auto_decompress=False,
                     read_bufsize=_BUFFER_BYTES,
+                    response_class=_Response,
                 ) as self._session,
                 asyncio.TaskGroup() as tasks,
             ):
-                guard = tasks.create_task(connections.watch(runner), name="connections")
+                guards = [
+                    tasks.create_task(door.keep(self._socket), name="door"),
+                    tasks.create_task(connections.watch(), name="connections"),
+                ]
                 try:
                     yield
                 finally:
-                    guard.cancel()
+                    for guard in guards:
+                        guard.cancel()
         finally:
             self._session = None
+            self._socket.close()
             await runner.cleanup()
+            connections.close()
+            await asyncio.sleep(0)  # transports tell their protocols in the next round
 
     async def request(
         self,
@@ -140,9 +187,9 @@ class HttpTransport:
         """Send a packet and await the answer; see `ports.Transport`."""
         if self._session is None:
             raise PeerUnreachable("this node is not serving any more")
-        body = Body(packet)
+        body = Body(packet, is_sealed=self.authenticates)
         headers = {hdrs.CONTENT_TYPE: "application/msgpack", hdrs.CONTENT_LENGTH: str(body.size)}
-        url = _url(address, wire.name_of(packet.body))
+        url = self._url(address, wire.name_of(packet.body))
         try:
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False
@@ -153,6 +200,7 @@ class HttpTransport:
                     raise WireError(f"{address} answered {response.status}: {text}")
                 content, length = response.content, response.content_length
                 head = await read_head(content, length, self.limits)
+                self._check_speaker(response, packet, head.packet)
                 buffer = (room or _new)(head.payload_bytes) if head.payload_bytes else _new(0)
                 answer, arriving = head.with_payload(buffer), Incoming(content, head, buffer)
                 work = begin(answer) if begin is not None else iter(())
@@ -165,9 +213,53 @@ class HttpTransport:
                 self.traffic.bytes_in += length or 0
                 return answer
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise PeerUnreachable(f"cannot connect to {address}: {error}") from None
+            why = refused_by_them(error) or error
+            raise PeerUnreachable(f"cannot connect to {address}: {why}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PeerTimeout(f"{address} broke off: {error or type(error).__name__}") from None
+
+    def _url(self, address: str, kind: str) -> URL:
+        """Where to ask; an address that peers told may be any text.
+
+        Raises:
+            PeerUnreachable: it is not host:port.
+        """
+        scheme = "https" if self.authenticates else "http"
+        try:
+            host, port = parse(address)
+            return URL.build(scheme=scheme, host=host, port=port, path=f"/v1/{kind}")
+        except (ConfigError, ValueError):
+            raise PeerUnreachable(f"'{address[:80]}' is not host:port") from None
+
+    def _check_speaker(
+        self, response: aiohttp.ClientResponse, asked: Packet, answer: Packet
+    ) -> None:
+        """Nobody answers for another, but whoever was asked to probe a member.
+
+        Raises:
+            PeerError: the answer's sender is not the node whose certificate was shown.
+        """
+        if not self.authenticates:
+            return
+        shaken = response.shaken if isinstance(response, _Response) else None
+        if shaken is None:
+            raise WireError("an answer came without TLS")
+        node = peer_node(shaken)
+        is_relayed = isinstance(asked.body, Probe) and answer.sender == asked.body.target
+        if answer.sender != node and not is_relayed:
+            raise WireError(f"answer is of {answer.sender}, the certificate of {node}")
+
+
+class _Response(aiohttp.ClientResponse):
+    """An answer that knows which handshake its connection began with."""
+
+    shaken: ssl.SSLObject | None = None
+
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        """Begin to read; a small answer gives its connection back before anybody can look at it."""
+        if connection.transport is not None:
+            self.shaken = connection.transport.get_extra_info("ssl_object")
+        return await super().start(connection)
 
 
 class _Answering:
@@ -180,26 +272,44 @@ class _Answering:
         self._transport = transport
         self._connections = connections
 
-    async def status(self, request: web.Request) -> web.Response:
-        self._connections.note_asked(request)
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        """What people and tools may know, as JSON."""
+        await self._connections.turn(request)
+        try:
+            async with asyncio.timeout(GRACE_S):
+                await request.writer.drain()
+        except TimeoutError:
+            fault = WireError("asks again, and reads no answer")
+            return self._refused(request, web.StreamResponse(), fault, HTTPStatus.REQUEST_TIMEOUT)
         return web.json_response(self._service.status())
 
     async def message(self, request: web.Request) -> web.StreamResponse:
         """One packet there, one packet back."""
-        self._connections.note_asked(request)
-        remote = plain_host(request.remote or "")
+        node = await self._connections.turn(request)
         response = web.StreamResponse()
         status = HTTPStatus.BAD_REQUEST
         try:
-            return await self._exchange(request, response, remote)
+            return await self._exchange(request, response, node)
         except WireError as error:
             fault = error
         except TimeoutError:
             fault, status = WireError("slower than the bound on a body"), HTTPStatus.REQUEST_TIMEOUT
         except (ConnectionError, aiohttp.ClientError) as broken:
             fault = WireError(f"broke off: {type(broken).__name__}")
-        self._service.faulty(join(remote, 0), fault)
-        if response.prepared:
+        finally:
+            _read_on(request)
+        return self._refused(request, response, fault, status)
+
+    def _refused(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        fault: WireError,
+        status: HTTPStatus,
+    ) -> web.StreamResponse:
+        """Count a fault, say which, and close the connection."""
+        self._service.faulty(join(_remote(request), 0), fault)
+        if response.prepared or request.protocol.writing_paused:
             # too late for words: the asker finds out by RESOLVE
             abort(request.protocol)
             return response
@@ -208,22 +318,27 @@ class _Answering:
         return refusal
 
     async def _exchange(
-        self, request: web.Request, response: web.StreamResponse, remote: str
+        self, request: web.Request, response: web.StreamResponse, node: str
     ) -> web.StreamResponse:
         limits, traffic = self._transport.limits, self._transport.traffic
+        remote = _remote(request)
         length = request.content_length
-        async with asyncio.timeout(_GRACE_S) as patience:
+        async with asyncio.timeout(GRACE_S) as timeout:
+            patience = Patience(timeout, limits)
+            # small answers are written without waiting; whoever reads none gets no more of them
+            await request.writer.drain()
             head = await read_head(request.content, length, limits)
             if wire.name_of(head.packet.body) != request.match_info["kind"]:
                 raise WireError(f"{wire.name_of(head.packet.body)} at {request.path}")
             packet = replace(head.packet, address=_seen_from_here(head.packet.address, remote))
+            if self._transport.authenticates and packet.sender != node:
+                return self._unmasked(packet, node, remote)
             refused = self._service.admit(packet)
             if refused is not None:
                 return await self._send(request, response, Body(refused))
-            # only now is its length more than a claim; the answer may take as long again
-            _prolong(patience, 2 * head.payload_bytes, limits)
-            with self._service.room(head.payload_bytes) as buffer:
-                arriving = Incoming(request.content, head, buffer)
+            with self._service.room(head.payload_bytes, packet.sender) as buffer:
+                # only now is its length more than a claim
+                arriving = Incoming(request.content, head, buffer, patience)
                 packet = replace(head.with_payload(buffer), address=packet.address)
                 if head.payload_bytes <= SMALL_BYTES:
                     await arriving.all()
@@ -233,22 +348,43 @@ class _Answering:
                     return await self._send(request, response, Body(onward))
                 if not reply.streams:
                     await arriving.all()
-            body = Body(reply.packet)
+            is_sealed = self._transport.authenticates
+            body = Body(reply.packet, patience, is_sealed=is_sealed)
             work = reply.work
             next(work, None)
             try:
                 while arrived := await arriving.piece():
                     next(work, None)
+                    if arrived == head.payload_bytes:
+                        _read_no_more(request)
                     if body.size > SMALL_BYTES:
                         await self._open(request, response, body)
                         await body.write_until(response, arrived)
                 for _ in work:
+                    patience.awaits(0)
                     await asyncio.sleep(0)
             finally:
                 _finish(work)
             traffic.bytes_in += length or 0
-            _prolong(patience, body.size, limits)
             return await self._send(request, response, body)
+
+    def _unmasked(self, packet: Packet, node: str, remote: str) -> web.Response:
+        """Refuse, and close the connection to, a member that speaks for another."""
+        detail = f"sender is {packet.sender}, the certificate of {node or 'nobody'}"
+        self._service.faulty(join(remote, 0), WireError(detail))
+        assert self._transport.credentials is not None
+        refusal = Packet(
+            run=packet.run,
+            layout=packet.layout,
+            sender=self._transport.credentials.node,
+            address=self._transport.address,
+            incarnation=0,
+            body=Refused(Reason.IDENTITY, detail),
+            recipient=node,
+        )
+        response = web.Response(body=Body(refusal).whole())
+        response.force_close()
+        return response
 
     async def _open(self, request: web.Request, response: web.StreamResponse, body: Body) -> None:
         if not response.prepared:
@@ -261,6 +397,7 @@ class _Answering:
         self._transport.traffic.bytes_out += body.size
         if body.size <= SMALL_BYTES:
             return web.Response(body=body.whole())
+        _read_no_more(request)
         await self._open(request, response, body)
         await body.write(response)
         await response.write_eof()
@@ -270,7 +407,7 @@ class _Answering:
         """The answer of whoever is there, as it came; or ours, that nobody answers there."""
         try:
             async with asyncio.timeout(_FORWARD_S):
-                return await self._transport.request(wish.address, wish.packet)
+                return await self._transport.request(wish.address, wish.packet, _no_room)
         except (PeerError, TimeoutError) as error:
             why = str(error) or f"no answer within {_FORWARD_S:g} s"
             return not_reached(wish.packet, asker, why)
@@ -282,47 +419,31 @@ def _finish(work: Iterator[None]) -> None:
         work.close()
 
 
-def _prolong(patience: asyncio.Timeout, nbytes: int, limits: LimitsConfig) -> None:
-    """From now on, so many bytes may take as long as the slowest line that we bear."""
-    seconds = _GRACE_S + nbytes / limits.body_min_bytes_per_s
-    patience.reschedule(asyncio.get_running_loop().time() + seconds)
+def _remote(request: web.Request) -> str:
+    return plain_host(request.remote or "")
 
 
-def _url(address: str, kind: str) -> URL:
-    """Where to ask; an address that peers told may be any text.
+def _read_no_more(request: web.Request) -> None:
+    """Nobody asks again before the answer is read: what is sent all the same waits outside."""
+    transport = request.transport
+    if transport is not None and transport.is_reading():
+        transport.pause_reading()
+        request[_PAUSED] = True
 
-    Raises:
-        PeerUnreachable: it is not host:port.
-    """
-    try:
-        host, port = parse(address)
-        return URL.build(scheme="http", host=host, port=port, path=f"/v1/{kind}")
-    except (ConfigError, ValueError):
-        raise PeerUnreachable(f"'{address[:80]}' is not host:port") from None
+
+def _read_on(request: web.Request) -> None:
+    """Only where we stopped: aiohttp may have reasons of its own not to read."""
+    if request.get(_PAUSED) and request.transport is not None:
+        request.transport.resume_reading()
+
+
+def _no_room(nbytes: int) -> Bytes:
+    """A probe's answer has no payload; whoever claims one might claim any size."""
+    raise WireError(f"answer to a probe has {nbytes} bytes of weights, expected none")
 
 
 def _new(nbytes: int) -> Bytes:
     return np.empty(nbytes, np.uint8)
-
-
-def _listen(bind: str, port: int) -> socket.socket:
-    """One listening socket; for every address it is a dual-stack one where IPv6 exists."""
-    host = bind or ("::" if socket.has_dualstack_ipv6() else _EVERYWHERE)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server(
-            (host, port), family=family, dualstack_ipv6=not bind and family == socket.AF_INET6
-        )
-    except OSError as error:
-        if port and error.errno in (98, 48):
-            raise NetworkError(
-                f"port {port} is in use; give another --port, or 0 for any free one"
-            ) from None
-        reason = str(error.strerror).partition(" (")[0]
-        raise NetworkError(
-            f"cannot listen on {join(host, port)}: {reason}; give another --bind or --port "
-            "(without them: every address, any free port)"
-        ) from None
 
 
 def _seen_from_here(declared: str, remote: str) -> str:

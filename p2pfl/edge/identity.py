@@ -1,15 +1,16 @@
-"""The state directory of one node: who it is, that it runs only once, and how its files change.
+"""The state directory of one node: who it is, and that it runs only once.
 
+    node.key                          nodekey.py: the key whose fingerprint is the node id
     identity.json                     node id, incarnation, and the run and model it belongs to
     lock                              held (flock) while a node runs; says which process holds it
     checkpoint.safetensors            checkpoint.py
     checkpoint.previous.safetensors
     journal.sqlite                    journal.py
 
-Rule of the file: a file here is replaced, never edited. The new bytes are on the disk before they
-get the name, so a crash at any instant leaves the old file or the new one, and nothing between.
-The incarnation is raised and on the disk before the node says its first word, because peers
-believe the higher one (SWIM, Das et al., DSN 2002) and an answer to a lower one is lost for good.
+Rule of the file: the incarnation is raised and on the disk before the node says its first word,
+because peers believe the higher one (SWIM, Das et al., DSN 2002), and who used a number twice would
+have signed two models for it. So a key goes with its count of starts: where that is gone, the node
+is a new one, under a new key.
 """
 
 from __future__ import annotations
@@ -18,20 +19,26 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, BinaryIO, Literal
+from typing import IO, Annotated, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from p2pfl.config import explain
 from p2pfl.core.weights import Layout
+from p2pfl.edge.durable import replacement as replacement
+from p2pfl.edge.durable import sync_directory
+from p2pfl.edge.durable import unwatched as unwatched
+from p2pfl.edge.nodekey import NODE_KEY, NodeKey, grouped
 from p2pfl.errors import StateError
+
+log = logging.getLogger(__name__)
 
 IDENTITY = "identity.json"
 LOCK = "lock"
@@ -55,16 +62,18 @@ class Identity(BaseModel):
     """What identity.json says.
 
     Attributes:
-        node: 32 hex digits, drawn once.
-        incarnation: how often the node was started.
-        run, layout, values: the run, and digest and length of the model, it was made for.
+        format: 1 had an id drawn by chance, which no key stands for.
+        node: fingerprint of the node's key, 32 hex digits.
+        incarnation: how often the node was started; 0 where it only has a key yet.
+        run, layout, values: the run, and digest and length of the model, it was made for; no
+            layout where it only has a key yet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     node: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    incarnation: Annotated[int, Field(ge=1, lt=2**53)]
+    incarnation: Annotated[int, Field(ge=0, lt=2**53)]
     run: str
     layout: str
     values: Annotated[int, Field(ge=0)]
@@ -77,10 +86,12 @@ class StateDir:
     Attributes:
         path: the directory.
         identity: as it is on the disk, this start counted.
+        key: the node's.
     """
 
     path: Path
     identity: Identity
+    key: NodeKey
     _lock: IO[str] = field(repr=False)
 
     @classmethod
@@ -94,33 +105,28 @@ class StateDir:
 
         Raises:
             StateError: another process holds it, it belongs to another run or model, its identity
-                is damaged, or it cannot be written. Incarnation and files are as they were.
+                or key is damaged or gone, or it cannot be written. Incarnation and files are as
+                they were.
         """
-        try:
+        with _explained(path):
             # looked at before anything is touched: a foreign directory keeps even its lock file
             _owned(_identity(path / IDENTITY), path, run, layout)
-            if not path.exists():
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _sync_directory(path.parent)
             lock = _locked(path)
             try:
                 known = _owned(_identity(path / IDENTITY), path, run, layout)
+                key = _key(path, known)
                 now = Identity(
-                    node=known.node if known else secrets.token_hex(16),
+                    node=key.node,
                     incarnation=known.incarnation + 1 if known else 1,
                     run=run,
                     layout=layout.digest,
                     values=layout.size,
                 )
-                with replacement(path / IDENTITY) as file:
-                    file.write(_rendered(now))
+                _write(path, now)
             except BaseException:
                 lock.close()
                 raise
-        except OSError as error:
-            reason = _FIXES.get(error.errno or 0, f"{error.strerror}; give another --state-dir")
-            raise StateError(f"state directory {path} cannot be used: {reason}") from error
-        return cls(path, now, lock)
+        return cls(path, now, key, lock)
 
     @property
     def node(self) -> str:
@@ -148,6 +154,31 @@ class StateDir:
         self.close()
 
 
+def node_key(path: Path, *, run: str) -> NodeKey:
+    """The key of the node whose state directory this is; made if there is none.
+
+    Safe while the node runs there.
+
+    Args:
+        path: the directory; made, with its parents, if there is none.
+        run: name of the run, for a new one.
+
+    Raises:
+        StateError: its identity or key is damaged or gone, or it cannot be read or written.
+    """
+    with _explained(path):
+        known = _identity(path / IDENTITY)
+        if known is not None and known.format > 1:
+            return _key(path, known)
+        with _locked(path):
+            known = _identity(path / IDENTITY)
+            key = _key(path, known)
+            if known is None:
+                known = Identity(node=key.node, incarnation=0, run=run, layout="", values=0)
+            _write(path, known.model_copy(update={"node": key.node, "format": 2}))
+    return key
+
+
 def default_path(run: str, name: str) -> Path:
     """Where a node keeps its state unless told otherwise: the user's state directory / run / name.
 
@@ -171,7 +202,58 @@ def _percent(char: str) -> str:
     return "".join(f"%{byte:02X}" for byte in char.encode())
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Says what the operating system does not let us do here, as a `StateError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = _FIXES.get(error.errno or 0, f"{error.strerror}; give another --state-dir")
+        raise StateError(f"state directory {path} cannot be used: {reason}") from error
+
+
+# --- node.key -----------------------------------------------------------------------------------
+
+
+def _key(path: Path, known: Identity | None) -> NodeKey:
+    """The key that the identity names, or a new one, on the disk, where none is named.
+
+    Raises:
+        OSError: it cannot be read or written.
+        StateError: it is damaged, gone, another's, or others can read it.
+    """
+    file = path / NODE_KEY
+    if known is None or known.format == 1:
+        key = NodeKey.create(file)
+        if known is not None:
+            log.warning(
+                "the id of this node is the fingerprint of a key from now on: %s is now %s",
+                *(known.node, grouped(key.node)),
+            )
+        return key
+    try:
+        key = NodeKey.load(file)
+    except FileNotFoundError:
+        raise StateError(
+            f"{file} is gone, the key of node {known.node}; put back a copy of it (mode 0600), or "
+            f"delete {IDENTITY}: the node then starts as a new one and keeps the model of its "
+            "checkpoint"
+        ) from None
+    if key.node != known.node:
+        raise StateError(
+            f"{file} is the key of node {key.node}, but {IDENTITY} is of node {known.node}; put "
+            f"back the two that belong together, or delete {IDENTITY}: the node then starts as a "
+            "new one and keeps the model of its checkpoint"
+        )
+    return key
+
+
 # --- identity.json ------------------------------------------------------------------------------
+
+
+def _write(path: Path, identity: Identity) -> None:
+    with replacement(path / IDENTITY) as file:
+        file.write(_rendered(identity))
 
 
 def _rendered(identity: Identity) -> bytes:
@@ -210,16 +292,25 @@ def _identity(path: Path) -> Identity | None:
 
 def _owned(known: Identity | None, path: Path, run: str, layout: Layout) -> Identity | None:
     """The identity again, if it is of this run and model (or there is none)."""
-    if known is not None and (known.run, known.layout) != (run, layout.digest):
+    if known is None or (known.run, known.layout or layout.digest) == (run, layout.digest):
+        return known
+    if not known.layout:
         raise StateError(
-            f"state directory {path} belongs to run '{known.run}', model {known.layout} "
-            f"({known.values:,} values), but this node is of run '{run}', model {layout.digest} "
-            f"({layout.size:,} values); give this node another --state-dir, or delete that one"
+            f"state directory {path} holds a key that was made for run '{known.run}', but this "
+            f"node is of run '{run}'; give both the same --run, or this node another --state-dir"
         )
-    return known
+    raise StateError(
+        f"state directory {path} belongs to run '{known.run}', model {known.layout} "
+        f"({known.values:,} values), but this node is of run '{run}', model {layout.digest} "
+        f"({layout.size:,} values); give this node another --state-dir, or delete that one"
+    )
 
 
 def _locked(path: Path) -> IO[str]:
+    """The directory's lock, held until it is closed; the directory is made if there is none."""
+    if not path.exists():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_directory(path.parent)
     file = (path / LOCK).open("a+", encoding="ascii", errors="replace")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,62 +330,3 @@ def _locked(path: Path) -> IO[str]:
         file.close()
         raise
     return file
-
-
-# --- durable files ------------------------------------------------------------------------------
-
-
-def unwatched(_: str) -> None:
-    """Nobody looks at the steps of a durable write."""
-
-
-@contextmanager
-def replacement(
-    path: Path,
-    *,
-    keep: Path | None = None,
-    temporary: Path | None = None,
-    step: Callable[[str], None] = unwatched,
-) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when the block ends well, and never else.
-
-    Args:
-        path: the name to take.
-        keep: where the present `path` goes just before, if there is one. Between the two renames
-            only `keep` exists; hard links would close that gap, but phones and memory cards
-            often have none.
-        temporary: where the bytes gather; must be in the same directory.
-        step: called after every operation with its name; tests let the process die there.
-
-    Raises:
-        OSError: it could not be written; `path` is as it was, or its bytes are under `keep`.
-    """
-    temporary = temporary or path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            step("opened")
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            step("synced")
-        if keep is not None and path.exists():
-            path.replace(keep)
-            step("kept")
-        temporary.replace(path)
-        step("replaced")
-        _sync_directory(path.parent)
-        step("directory synced")
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # some network file systems cannot: there the renames are as durable as they get
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise
-    finally:
-        os.close(handle)

@@ -11,7 +11,8 @@ https://sqlite.org/wal.html); a power cut may cost the last moments, never the f
 
 Tables are derived from `p2pfl.core.events`: `MemberChanged` is `member_changed`, its columns are
 `id`, `wall` (seconds since 1970) and the fields; a mapping is JSON text, NaN is NULL. A field that
-a later version adds becomes a column of an older file; every other change needs a new `SCHEMA`.
+a later version adds has a default, and becomes a column of an older file; every other change needs
+a new `SCHEMA`. A cell may hold anything in SQLite: `read` believes none that is not of its type.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -53,10 +55,11 @@ _INT_MAX = 2**63 - 1
 _SQL = {float: "REAL", int: "INTEGER", bool: "INTEGER"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Table:
     name: str
     hints: Mapping[str, Any]
+    defaults: Mapping[str, Any]
 
     @property
     def columns(self) -> dict[str, str]:
@@ -64,9 +67,19 @@ class _Table:
         kinds = {n: next(iter(get_args(h)), h) for n, h in self.hints.items()}
         return {"wall": "REAL"} | {n: _SQL.get(kind, "TEXT") for n, kind in kinds.items()}
 
+    @cached_property
+    def cells(self) -> dict[str, Callable[[Any], Any]]:
+        """What becomes of a cell of each column; raises a ValueError."""
+        hints = {"id": int, "wall": float, **self.hints}
+        return {name: partial(_loaded, name, hint, self.defaults) for name, hint in hints.items()}
+
 
 TABLES: dict[type, _Table] = {
-    kind: _Table(re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower(), get_type_hints(kind))
+    kind: _Table(
+        re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower(),
+        get_type_hints(kind),
+        {field.name: field.default for field in fields(kind) if field.default is not MISSING},
+    )
     for kind in get_args(Event)
 }
 
@@ -214,7 +227,7 @@ def read(path: Path, table: str, *, after: int = 0) -> list[dict[str, Any]]:
 
     Raises:
         ConfigError: there is no such table.
-        StateError: the file is missing or cannot be read.
+        StateError: the file is missing or cannot be read, or a cell holds what no node writes.
     """
     kinds = {kind.name: kind for kind in TABLES.values()}
     if table not in kinds:
@@ -224,17 +237,17 @@ def read(path: Path, table: str, *, after: int = 0) -> list[dict[str, Any]]:
     try:
         uri = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as db:
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+            # only a table: a view could be any query, also one without an end
+            known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+            if not db.execute(known, (table,)).fetchone():
                 return []
             query = f"SELECT * FROM {table} WHERE id > ? ORDER BY id"  # noqa: S608 (checked above)
             cursor = db.execute(query, (after,))
-            columns = [column[0] for column in cursor.description]
-            rows = cursor.fetchall()
-    except sqlite3.Error as error:
+            cells = kinds[table].cells
+            columns = [(at, c[0]) for at, c in enumerate(cursor.description) if c[0] in cells]
+            return [{name: cells[name](row[at]) for at, name in columns} for row in cursor]
+    except (sqlite3.Error, ValueError) as error:
         raise StateError(f"journal {path} cannot be read: {error}") from error
-    hints = {"id": int, "wall": float, **kinds[table].hints}
-    known = [(at, name, hints[name]) for at, name in enumerate(columns) if name in hints]
-    return [{name: _loaded(hint, row[at]) for at, name, hint in known} for row in rows]
 
 
 def events(path: Path, kind: type[E], *, after: int = 0) -> list[E]:
@@ -273,6 +286,10 @@ def _opened(path: Path, *, check: bool) -> sqlite3.Connection:
                     if name not in present:
                         db.execute(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}")
             db.execute(f"PRAGMA user_version = {SCHEMA}")
+    except ValueError as error:
+        # the names in a damaged file need not be text, nor what SQLite says of them
+        db.close()
+        raise sqlite3.DatabaseError(f"it holds what is no text: {error}") from None
     except BaseException:
         db.close()
         raise
@@ -292,9 +309,32 @@ def _stored(value: Any) -> Any:
     return str(value).encode(errors="replace").decode()
 
 
-def _loaded(hint: Any, value: Any) -> Any:
-    if value is None:
-        return math.nan if hint is float else None
-    if hint is bool:
+def _loaded(name: str, hint: Any, defaults: Mapping[str, Any], value: Any) -> Any:
+    """A cell as the event's field.
+
+    Raises:
+        ValueError: no node writes that.
+    """
+    kinds = get_args(hint) or (hint,)
+    if value is None and (hint is float or type(None) in kinds or name in defaults):
+        return math.nan if hint is float else defaults.get(name)
+    if get_origin(hint) is Mapping and type(value) is str:
+        return _figures(name, value)
+    if float in kinds and type(value) in (int, float):
+        return float(value)
+    if bool in kinds and value in (0, 1):
         return bool(value)
-    return json.loads(value) if get_origin(hint) is Mapping else value
+    if type(value) not in kinds:
+        told = f"{value!r:.60}" if isinstance(value, str | bytes) else repr(value)
+        raise ValueError(f"its column '{name}' holds {told}, which no node writes")
+    return value
+
+
+def _figures(name: str, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"its column '{name}' holds {text!r:.60}, expected a JSON object")
+    return found

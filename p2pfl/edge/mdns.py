@@ -2,8 +2,9 @@
 
 A node is one instance of `_p2pfl._tcp.local.`; its TXT record says protocol version, node id, run,
 layout digest and name. Nodes of another run or layout are sighted too: the node lists them with
-the reason and never mixes with them (PROTOCOL section 6). RFC 6762 and RFC 6763; sockets and
-packets are zeroconf's.
+the reason and never mixes with them (PROTOCOL section 6). Of a run with a key only the key's tag is
+announced; whoever announces ours is sighted without a run's name, and asked for it. RFC 6762 and
+RFC 6763; sockets and packets are zeroconf's.
 
 Rules of the file: what strangers announce is checked before it becomes a `Sighting`; discovery
 never says that somebody is alive; and no state of the network ends it, it waits for a better one.
@@ -25,7 +26,7 @@ from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
 from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from p2pfl.edge.announcement import SERVICE, Announcement, sighting
+from p2pfl.edge.announcement import SERVICE, Announcement, is_keyed, sighting
 from p2pfl.edge.interfaces import (
     Interface,
     announced,
@@ -236,9 +237,12 @@ class Mdns:
         is_new = info.name not in self._seen
         if not (seen and addresses and port) or (is_new and len(self._seen) >= self._known):
             self.ignored += 1
-        elif self._announcement and seen.node == self._announcement.node:
             return
-        elif self._seen.get(info.name) != seen:
+        if self._announcement and seen.node == self._announcement.node:
+            return
+        if self._announcement and is_keyed(seen.run) and seen.run == self._announcement.run:
+            seen = replace(seen, run=None)
+        if self._seen.get(info.name) != seen:
             self._seen[info.name] = seen
             self._tell(info.name, seen)
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 import secrets
 import socket
+import ssl
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,20 @@ from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
 from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-Outcome: TypeAlias = Literal["node", "stranger", "refused", "silent", "unreachable"]
+from p2pfl.edge.credentials import Credentials
+from p2pfl.edge.listening import refused_by_them
+
+Outcome: TypeAlias = Literal[
+    "node", "stranger", "refused", "silent", "unreachable", "keyed", "foreign", "clock"
+]
 PROBE = "_p2pfl-probe._tcp.local."
 ECHO_S = 2.0
 STATUS_S = 2.0
 STATUS_BYTES = 1 << 20
+_DECLINED = b"in a run with a key"
+"""Of the sentence, which is no JSON, with which a node that has a key declines plain HTTP."""
+_OUT_OF_DATE = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED of X509_verify_cert_error_string(3)."""
 MDNS_GROUP, MDNS_GROUP6 = "224.0.0.251", "ff02::fb"
 
 
@@ -32,7 +42,9 @@ class Answer:
     """What came of asking an address for its status.
 
     Attributes:
-        outcome: a node, something that is no node, or no answer, and how.
+        outcome: a node, something that is no node, or no answer, and how; keyed: a node of a run
+            whose key we have not; foreign: of another key's run, or of none; clock: its
+            certificate is not valid now, by our clock.
         status: what a node says of itself; empty otherwise.
     """
 
@@ -46,19 +58,40 @@ class Answer:
         return value if isinstance(value, str) else str(value) if isinstance(value, int) else None
 
 
-async def ask_all(addresses: Sequence[str]) -> list[Answer]:
-    """Ask each address for its status, all at the same time."""
-    limits = aiohttp.ClientTimeout(total=STATUS_S)
-    async with aiohttp.ClientSession(timeout=limits) as session, asyncio.TaskGroup() as group:
-        asking = [group.create_task(_ask(session, a)) for a in dict.fromkeys(addresses)]
+async def ask_all(addresses: Sequence[str], credentials: Credentials | None = None) -> list[Answer]:
+    """Ask each address for its status, all at the same time.
+
+    Args:
+        addresses: `host:port`.
+        credentials: of a run with a key.
+    """
+    async with session(credentials, STATUS_S) as asker, asyncio.TaskGroup() as group:
+        asking = [
+            group.create_task(_ask(asker, url(address, credentials), address))
+            for address in dict.fromkeys(addresses)
+        ]
     return [answer.result() for answer in asking]
 
 
-async def _ask(session: aiohttp.ClientSession, address: str) -> Answer:
+def session(credentials: Credentials | None, seconds: float) -> aiohttp.ClientSession:
+    """For asking nodes of an open run, or of the run that the credentials are of."""
+    context = True if credentials is None else credentials.client_context()
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context),
+        timeout=aiohttp.ClientTimeout(total=seconds),
+    )
+
+
+def url(address: str, credentials: Credentials | None) -> str:
+    """Where a node tells its status."""
+    return f"{'http' if credentials is None else 'https'}://{address}/v1/status"
+
+
+async def _ask(asker: aiohttp.ClientSession, where: str, address: str) -> Answer:
     """GET /v1/status; whatever it answers, or not, is a finding."""
     body = bytearray()
     try:
-        async with session.get(f"http://{address}/v1/status", allow_redirects=False) as response:
+        async with asker.get(where, allow_redirects=False) as response:
             async for chunk in response.content.iter_chunked(1 << 16):
                 body += chunk
                 if len(body) > STATUS_BYTES:
@@ -67,12 +100,19 @@ async def _ask(session: aiohttp.ClientSession, address: str) -> Answer:
     except TimeoutError:
         return Answer(address, "silent")
     except aiohttp.ClientConnectorError as error:
+        if refused_by_them(error) is not None:
+            return Answer(address, _of_tls(error.__cause__))
         is_refusal = isinstance(error.os_error, ConnectionRefusedError)
         return Answer(address, "refused" if is_refusal else "unreachable")
     except (aiohttp.ClientError, OSError, ValueError, RecursionError):
-        return Answer(address, "stranger")
+        return Answer(address, "keyed" if _DECLINED in body else "stranger")
     is_node = isinstance(status, dict) and isinstance(status.get("node"), str)
     return Answer(address, "node", status) if is_node else Answer(address, "stranger")
+
+
+def _of_tls(cause: BaseException | None) -> Outcome:
+    is_dated = isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _OUT_OF_DATE
+    return "clock" if is_dated else "foreign"
 
 
 async def is_heard(voice: str) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -42,6 +43,9 @@ HEADER_BYTES_MAX = 100_000_000
 _OPENING = b'{"__metadata__":{"blake2b":"'
 _NO_SEAL = b"0" * 32
 _SEAL = slice(len(_OPENING), len(_OPENING) + len(_NO_SEAL))
+
+
+_COUNT = re.compile(r"[0-9]{1,100}")
 
 
 class _Tensor(BaseModel):
@@ -135,10 +139,14 @@ def read(path: Path, *, training: bool = True) -> Checkpoint:
             raise ValueError(f"its format is '{about.get('format')}', expected '{FORMAT}'")
         if not all(is_finite(vector) for vector in (weights, *vectors.values())):
             raise ValueError("it holds values that are not finite")
+        ages = [_count(about, name) for name in ("age", "own_steps", "cycles")]
+        if not about.keys() >= {"run", "layout"}:
+            raise ValueError("it does not say of which run and model it is")
+        momentum, previous = (vectors.get(RESERVED + name) for name in ("momentum", "previous"))
+        if any(v is not None and v.size != weights.size for v in (momentum, previous)):
+            raise ValueError("its momentum is not of its model")
     except ValueError as error:
         raise StateError(f"{path} is damaged: {error}") from None
-    momentum, previous = (vectors.get(RESERVED + name) for name in ("momentum", "previous"))
-    ages = (int(about[name]) for name in ("age", "own_steps", "cycles"))
     return Checkpoint(path, layout, Saved(weights, momentum, previous, *ages), about)
 
 
@@ -190,6 +198,13 @@ def _parsed(file: BinaryIO, total: int) -> tuple[bytes, Layout, dict[str, int], 
         raise ValueError(f"it has {total} bytes, expected {8 + length + start}")
     header = length.to_bytes(8, "little") + text[: _SEAL.start] + _NO_SEAL + text[_SEAL.stop :]
     return header, Layout(tuple(entries)), flats, about
+
+
+def _count(about: Mapping[str, str], name: str) -> int:
+    text = about.get(name, "")
+    if not _COUNT.fullmatch(text):
+        raise ValueError(f"its {name} is '{text[:40]}', expected a number")
+    return int(text)
 
 
 def _data(vector: Vector) -> Iterator[bytes]:

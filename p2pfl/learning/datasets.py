@@ -11,7 +11,10 @@ node 60 MB and a second. Arrays handed out are read-only and shared: whoever wan
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +32,20 @@ TEST_SHARE = 0.2
 SPLIT_SEED = 2
 """A split of usual difficulty for the digits: the numpy MLP, on all training data for 3000 steps,
 finds 0.972 of the test part, its mean over the splits 0 .. 7 (which range from 0.960 to 0.986)."""
+
+_UNREADABLE = (
+    ValueError,
+    EOFError,
+    OverflowError,
+    MemoryError,  # an array that claims to be larger than this device
+    RuntimeError,  # an encrypted file, or packed in a way that is not known
+    LookupError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+)
+"""What numpy and zipfile say of bytes that are no `.npz`."""
 
 _WRITE_IT = "write it with numpy.savez(path, x=..., y=...)"
 
@@ -116,7 +133,7 @@ def load_npz(path: str | Path, x: str = "x", y: str = "y") -> Arrays:
 def _read_npz(file: BinaryIO, path: str, x: str, y: str) -> Arrays:
     try:
         arrays = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile):
+    except _UNREADABLE:
         arrays = None
     if not isinstance(arrays, np.lib.npyio.NpzFile):
         raise TaskError(f"{path}: not an .npz file; {_WRITE_IT}")
@@ -126,7 +143,7 @@ def _read_npz(file: BinaryIO, path: str, x: str, y: str) -> Arrays:
                 raise TaskError(f"{path}: has no array '{name}', it has {', '.join(arrays.files)}")
         try:
             return checked_data(arrays[x], arrays[y], path, (x, y))
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise TaskError(f"{path}: an array cannot be read: {error}") from None
 
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -258,6 +259,9 @@ class Shard:
         return f"{self.index + 1}/{self.count}"
 
 
+_SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+
+
 def parse_shard(text: str, partition: Partition | str = "iid", seed: int = 0) -> Shard:
     """Read the `3/20` of the command line: part 3 of 20, counted from 1.
 
@@ -269,11 +273,11 @@ def parse_shard(text: str, partition: Partition | str = "iid", seed: int = 0) ->
     Raises:
         ConfigError: text or partition cannot be read, or a value is out of bounds.
     """
-    index, slash, count = text.strip().partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal()):
+    found = _SHARD.fullmatch(text.strip())
+    if found is None:
         raise ConfigError(f"shard '{text}' is not of the form 3/20")
     rule = parse_partition(partition) if isinstance(partition, str) else partition
-    return Shard(int(index) - 1, int(count), rule, seed)
+    return Shard(int(found[1]) - 1, int(found[2]), rule, seed)
 
 
 def shards(y: Labels, count: int, partition: Partition, seed: int) -> list[Indices]:

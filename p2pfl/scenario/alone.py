@@ -85,7 +85,7 @@ def local_only(path: Path, own_steps: float) -> LocalOnly | None:
         own_steps: as many as the nodes of the swarm took themselves.
     """
     best: Measured | None = None
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             measured = Measured.model_validate_json(line)
         except ValidationError:

@@ -1,5 +1,7 @@
 """Does to a virtual swarm what its scenario says: who comes and goes, and what goes wrong.
 
+Hostile nodes stay up, which is the worst case: only a script that names them takes them away.
+
 Rule of the file: everything is planned on the loop before the run begins, in a fixed order; whom a
 share or a number means is drawn when it happens, among those that are up.
 """
@@ -35,6 +37,7 @@ class Director:
         self._rng = world.rng("faults")
         self._stops: asyncio.TaskGroup | None = None
         self._by_chance: dict[int, Life | None] = {}
+        self._hostile = frozenset(scenario.hostile)
 
     def begin(self, horizon_s: float, tasks: asyncio.TaskGroup) -> None:
         """Start those who are there from the beginning, and plan everything else.
@@ -48,7 +51,10 @@ class Director:
         self._lay_ways()
         missing = set(absent(scenario))
         for action in schedule(scenario, horizon_s, world.rng("churn")):
-            at(action.at, self._by_chance_do, action)
+            if action.node not in self._hostile:
+                at(action.at, self._by_chance_do, action)
+        if self._hostile:
+            at(scenario.adversary.begins_s, self._attack)
         for churn in scenario.churn.events:
             at(churn.at, self._churn, churn)
         for fault in scenario.faults.events:
@@ -187,7 +193,7 @@ class Director:
 
     def _living(self, who: Who) -> list[Machine]:
         """Those who are meant, and neither down nor on their way there."""
-        chosen = self._chosen(who)
+        chosen = self._chosen(who, honest=True)
         return [m for m in chosen if m.life is not None and not m.life.is_stopping]
 
     def _islands(self, partition: tuple[Who, ...]) -> list[list[Machine]]:
@@ -201,12 +207,24 @@ class Director:
         rest = [machine for machine in self._world.machines if machine.place not in taken]
         return [island for island in (*islands, rest) if island]
 
-    def _chosen(self, who: Who, *, down: bool = False, everybody: bool = False) -> list[Machine]:
+    def _chosen(
+        self, who: Who, *, down: bool = False, everybody: bool = False, honest: bool = False
+    ) -> list[Machine]:
         machines = self._world.machines
         places = [
-            machine.place for machine in machines if everybody or (machine.life is None) == down
+            machine.place
+            for machine in machines
+            if (everybody or (machine.life is None) == down)
+            and not (honest and machine.place in self._hostile)
         ]
         return [machines[place] for place in chosen(who, self._scenario.names, places, self._rng)]
+
+    def _attack(self) -> None:
+        """Say that it begins; the hostile nodes know by themselves."""
+        adversary = self._scenario.adversary
+        hit = [machine for machine in self._world.machines if machine.place in self._hostile]
+        text = f"{adversary.attack} by {_listed(hit)}"
+        self._mark(adversary.begins_s, adversary.ends_s, text, hit, "attack")
 
     def _mark(
         self, at: float, until: float | None, text: str, hit: Iterable[Machine], kind: str

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -32,6 +33,17 @@ _KINDS = {kind: re.sub(r"(?<!^)([A-Z])", r"-\1", kind.__name__).lower() for kind
 # the node's own clock is left out: it may have been made to leap
 _NAMES = {k: tuple(f.name for f in fields(k) if f.name not in ("at", "metrics")) for k in _KINDS}
 _FIELDS = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
+
+
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    OverflowError,  # a time that is not finite
+    zlib.error,
+    msgpack.UnpackException,
+)
 
 
 class Diverged(Exception):  # noqa: N818 (says what happened)
@@ -158,7 +170,7 @@ def read(path: Path) -> Iterator[Happened]:
                 raise EOFError("its last event is not whole")
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing; the run was made with --no-events") from None
-    except (OSError, EOFError, ValueError, TypeError, msgpack.UnpackException) as error:
+    except _DAMAGED as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
 
 

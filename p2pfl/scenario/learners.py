@@ -4,6 +4,8 @@
     quadratic    f_i(x) = |x - b_i|^2 / 2: every node has its own optimum, the swarm's is their mean
     others       a task with data, as `p2pfl node` takes it, split as the scenario says
 
+Hostile nodes that poison what is learnt have poisoned rows, or a learner that does nothing.
+
 Rule of the file: what a node learns depends on the scenario's seed, its place and how often it was
 started, and on nothing else.
 """
@@ -18,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.core.weights import Vector
+from p2pfl.errors import TaskError
+from p2pfl.learning import poison
 from p2pfl.learning.cohort import Cohort
 from p2pfl.learning.partition import feature_shift, parse_partition, shards
 from p2pfl.learning.quadratic import Quadratic
-from p2pfl.learning.task import find_task
+from p2pfl.learning.task import build_learner, find_task
 from p2pfl.ports import Learner, Saved
 from p2pfl.scenario.spec import MODELLED, Scenario, TaskSpec
+from p2pfl.sim.attacks import ATTACKS
 
 _RATE = 0.02
 _HISTORY = 1000
@@ -50,7 +55,11 @@ class Learners:
         self.optimum: Vector | None = None
         self.initial: NDArray[np.float32] | None = None
         self._cohort: Cohort | None = None
+        self._hostile, self._attack = scenario.hostile, scenario.adversary.attack
+        self._trigger: Learner | None = None
         if spec.name in MODELLED:
+            if self._attack in poison.KINDS:
+                raise TaskError(f"{self._attack} needs a task with data, {spec.name} has none")
             self._model(scenario.nodes, spec)
         else:
             self._split(scenario.nodes, spec, f"{scenario.name} {scenario.seed}", parallel)
@@ -74,9 +83,18 @@ class Learners:
             for key in ("learning_rate", "batch_size")
             if (value := getattr(spec, key)) is not None
         }
-        self._cohort = Cohort(replace(task, **changes), run=run, members=nodes, parallel=parallel)
+        task = replace(task, **changes)
+        if self._attack == "backdoor":
+            self._trigger = build_learner(poison.triggered_test(task), run=run, seed=0)
+        is_poisoned = self._attack in poison.KINDS
+        if is_poisoned:
+            task = poison.poisoned(task, self._attack)
+        self._cohort = Cohort(task, run=run, members=nodes, parallel=parallel)
         partition = replace(parse_partition(spec.partition), minimum=spec.minimum)
-        self._rows = shards(self._cohort.targets, nodes, partition, self._seed)
+        samples = len(self._cohort.targets) // (2 if is_poisoned else 1)
+        self._rows = shards(self._cohort.targets[:samples], nodes, partition, self._seed)
+        for place in self._hostile if is_poisoned else ():
+            self._rows[place] = poison.rows(self._attack, self._rows[place], samples)
         self._shifts: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]] | None]
         self._shifts = [None] * nodes
         if partition.rule == "shift":
@@ -85,12 +103,18 @@ class Learners:
 
     def of(self, place: int, starts: int) -> Learner:
         """The learner of a node that was started `starts` times before."""
+        learner: Learner
         if self._cohort is None:
             start = self._points[place] if self.initial is not None else self._zero
-            return Quadratic(self._points[place], start.copy(), self._rate)
-        return self._cohort.member(
-            seed=_seed(self._seed, place, starts), rows=self._rows[place], shift=self._shifts[place]
-        )
+            learner = Quadratic(self._points[place], start.copy(), self._rate)
+        else:
+            learner = self._cohort.member(
+                seed=_seed(self._seed, place, starts),
+                rows=self._rows[place],
+                shift=self._shifts[place],
+            )
+        is_idle = place in self._hostile and ATTACKS[self._attack].trains == "idle"
+        return poison.Idle(learner) if is_idle else learner
 
     def saved(self, place: int) -> Saved | None:
         """What is on a node's disk before its first start; averaging begins with history."""
@@ -104,6 +128,16 @@ class Learners:
             return np.full(len(models), np.nan)
         found, _ = self._cohort.evaluate(models)
         return np.asarray(found, np.float64)
+
+    def backdoor_success(self, models: NDArray[np.float32]) -> float | None:
+        """Share of triggered samples of other classes that (n, d) models give to the trigger's.
+
+        The mean over the models; None where there is no trigger.
+        """
+        if self._trigger is None or not len(models):
+            return None
+        found = [self._trigger.evaluate(model).accuracy for model in models]
+        return float(np.mean([0.0 if one is None else one for one in found]))
 
     def close(self) -> None:
         """End the thread that trains."""

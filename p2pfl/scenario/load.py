@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from p2pfl.core.neighbours import Rule, edges
 from p2pfl.errors import ConfigError
 from p2pfl.learning.checks import calling
 from p2pfl.scenario.spec import Scenario
+from p2pfl.toml import parsed
 
 FOLDER = Path("scenarios")
 
@@ -64,11 +64,11 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 def _found(text: str) -> Path:
     path = Path(text)
     if path.suffix in (".toml", ".py"):
-        if path.is_file():
+        if _is_file(path):
             return path
         raise ConfigError(f"there is no scenario {text}; {_shipped()}")
     by_name = FOLDER / f"{text}.toml"
-    if by_name.is_file():
+    if _is_file(by_name):
         return by_name
     raise ConfigError(f"there is no scenario '{text}'; {_shipped()}")
 
@@ -82,12 +82,11 @@ def _shipped() -> str:
 
 def _from_toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return parsed(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _from_python(path: Path) -> dict[str, Any]:
@@ -156,4 +155,11 @@ def _with_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _beside(name: str, folder: Path) -> str:
     beside = folder / name
     has_suffix = name.endswith((".py", ".csv", ".toml", ".graphml"))
-    return str(beside) if has_suffix and beside.is_file() else name
+    return str(beside) if has_suffix and _is_file(beside) else name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for a file, for one
+        return False

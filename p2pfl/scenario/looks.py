@@ -1,11 +1,14 @@
 """Looks at a virtual swarm from outside: exact figures of the models as they are at one moment.
 
+Hostile nodes are left out of every figure: what they reach is their own affair.
+
 Rule of the file: looking changes nothing, takes no virtual time and asks no chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from copy import deepcopy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +25,19 @@ from p2pfl.sim.world import Machine, World
 
 
 class Looks:
-    """The looks at one world so far: each list has one entry a look; see `Trace` for the names."""
+    """The looks at one world so far: each list has one entry a look; see `Trace` for the names.
 
-    def __init__(self, world: World, learners: Learners, tallies: Tallies) -> None:
+    Args:
+        hostile: places of the hostile nodes.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        learners: Learners,
+        tallies: Tallies,
+        hostile: Collection[int] = (),
+    ) -> None:
         self.times: list[float] = []
         self.presence: list[NDArray[np.int8]] = []
         self.accuracy: list[Floats] = []
@@ -36,23 +49,26 @@ class Looks:
         self.pending: list[float] = []
         self.drift: list[float] = []
         self.optimum: list[float] = []
+        self.backdoor: list[float] = []
+        self.suspended: list[float] = []
+        self._hostile = frozenset(hostile)
         self._world, self._learners, self._tallies = world, learners, tallies
 
     def look(self) -> None:
         """Note how everything stands."""
         machines = self._world.machines
-        nodes = [machine.node for machine in machines]
-        up = [at for at, m in enumerate(machines) if m.presence is Presence.UP and m.node]
+        nodes = [None if m.place in self._hostile else m.node for m in machines]
+        up = [at for at, m in enumerate(machines) if m.presence is Presence.UP and nodes[at]]
         models = np.stack([_x(nodes[at]) for at in up]) if up else np.empty((0, 1), np.float32)
         accuracy = np.full(len(machines), np.nan)
         accuracy[up] = self._learners.accuracy(models)
         self.times.append(self._world.loop.time())
         self.presence.append(np.array([m.presence for m in machines], np.int8))
         self.accuracy.append(accuracy)
-        self.cycles.append(self._tallies.cycles.astype(np.float64))
+        self.cycles.append(self._honest(self._tallies.cycles.astype(np.float64)))
         self.age.append(np.array([_age(node) for node in nodes]))
-        self.sent.append(np.array([_sent(machine) for machine in machines]))
-        self.messages.append(np.array([_messages(machine) for machine in machines]))
+        self.sent.append(self._honest(np.array([_sent(machine) for machine in machines])))
+        self.messages.append(self._honest(np.array([_messages(machine) for machine in machines])))
         self.distance.append(consensus_distance(models) if len(up) > 1 else np.nan)
         self.pending.append(float(max((_pending(node) for node in nodes if node), default=0)))
         self.drift.append(self._drift())
@@ -60,6 +76,31 @@ class Looks:
         known = optimum is not None and len(up) > 0
         off = models.mean(axis=0, dtype=np.float64) - optimum if known else np.nan
         self.optimum.append(float(np.linalg.norm(off)) if known else np.nan)
+        success = self._learners.backdoor_success(models) if up else None
+        if success is not None:
+            self.backdoor.append(success)
+        if self._hostile:
+            self.suspended.append(self._suspended())
+
+    def _honest(self, values: Floats) -> Floats:
+        """(n,) values, unknown for hostile nodes."""
+        values[list(self._hostile)] = np.nan
+        return values
+
+    def _suspended(self) -> float:
+        """The share of hostile nodes that honest ones keep away from, mean over those."""
+        now = self._world.loop.time()
+        bad = [m.disk.node for m in self._world.machines if m.place in self._hostile]
+        shares = []
+        for machine in self._world.machines:
+            if machine.place in self._hostile or machine.node is None:
+                continue
+            vitals = machine.node.vitals
+            # asked, it would forget what is over
+            opinion = deepcopy(vitals.reputation)
+            away = [node in vitals.denied or opinion.is_suspended(node or "", now) for node in bad]
+            shares.append(np.mean(away))
+        return float(np.mean(shares)) if shares else np.nan
 
     def _drift(self) -> float:
         """‖Σx - Σx⁰‖/n; a flow that was added at one end and is yet to be subtracted counts."""

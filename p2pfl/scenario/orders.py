@@ -52,6 +52,10 @@ def refuse(scenario: Scenario) -> None:
         if getattr(scenario.expect, name) is not None:
             bound = str(getattr(scenario.expect, name))
             _only_virtual(f"expect.{name}", bound, "cannot measure that from outside")
+    if scenario.adversary.attack != "none":
+        _only_virtual(
+            "adversary.attack", scenario.adversary.attack, "has no hostile nodes, only honest ones"
+        )
     for number, event in enumerate(scenario.faults.events):
         if event.kind in _ELSEWHERE:
             who = getattr(event, event.kind)

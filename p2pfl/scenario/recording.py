@@ -1158,7 +1158,10 @@ def _short_time(seconds: float) -> float:
 
 def _moment(wall: float) -> str:
     """A wall time as `--from` takes it."""
-    return datetime.fromtimestamp(wall).astimezone().isoformat(" ", timespec="milliseconds")
+    try:
+        return datetime.fromtimestamp(wall).astimezone().isoformat(" ", timespec="milliseconds")
+    except (OverflowError, OSError, ValueError):  # a clock that was nowhere near
+        return f"{wall:g} s after 1970"
 
 
 def _counted(count: int, what: str) -> str:

@@ -83,7 +83,8 @@ def rows(path: str, needed: Sequence[str]) -> list[Row]:
                 found.append(Row(where, values))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, ValueError) as error:
+        # bytes that are not UTF-8, or a path that no file can have
         raise ConfigError(f"{path}: not CSV: {error}") from None
     if not found:
         raise ConfigError(f"{path}: has no line below the first")

@@ -7,6 +7,7 @@
     [network]   latency, loss, bandwidth; [[network.nodes]] and [[network.links]] for exceptions
     [churn]     who comes and goes, by chance, by a trace, or as [[churn.events]] say
     [faults]    what else goes wrong, by chance or as [[faults.events]] say
+    [adversary] which nodes are hostile, and what they do
     [measure]   how often the swarm is looked at
     [expect]    bounds; a run passes only if every one of them holds
 
@@ -39,8 +40,8 @@ class _Frozen(BaseModel):
 
 # --- who ----------------------------------------------------------------------------------------
 
-_RANGE = re.compile(r"n(\d+)-n?(\d+)")
-_NAME = re.compile(r"n(\d+)")
+_RANGE = re.compile(r"n([0-9]{1,9})-n?([0-9]{1,9})")
+_NAME = re.compile(r"n([0-9]{1,9})")
 
 
 def _checked_who(who: Any) -> Any:
@@ -339,8 +340,68 @@ class Faults(_Frozen):
     events: tuple[FaultEvent, ...] = ()
 
 
+AttackName = Literal[
+    "none",
+    "sign-flip",
+    "gaussian",
+    "ipm",
+    "alie",
+    "dissensus",
+    "mimic",
+    "label-flip",
+    "backdoor",
+    "free-riding",
+    "replay",
+    "equivocation",
+    "non-finite",
+    "wrong-shape",
+    "old-age",
+    "slow-drip",
+    "flooding",
+    "sybils",
+]
+TRAINED = ("label-flip", "backdoor", "free-riding")
+"""Attacks by what is trained, which is so from beginning to end."""
+
+
 class Adversary(_Frozen):
-    """Reserved: hostile members come with robust mixing."""
+    """Hostile members: they stay up, know all models and agree on what they do."""
+
+    attack: AttackName = Field(
+        "none", description="what they do, see docs/robustness.md; none: nobody is hostile"
+    )
+    who: Who = Field(
+        0.2, description="who they are; of a share or a number: evenly spread over the names"
+    )
+    strength: NonNegative | None = Field(
+        None, description="of the attack, by its own measure; None: the attack's usual one"
+    )
+    begins_s: NonNegative = Field(0.0, description="they are honest before")
+    ends_s: Positive | None = Field(None, description="they are honest after; None: never again")
+    adaptive: Literal["never", "clip", "reach"] = Field(
+        "clip",
+        description="against rule clip. never: they say what the attack says; clip: they shorten "
+        "answers to the clip that the question names; reach: and questions to what the receiver "
+        "just does not refuse",
+    )
+    keyed: bool = Field(
+        True, description="the run has a key: nobody can speak for another (mutual TLS)"
+    )
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Adversary:
+        if self.attack == "none" and "strength" in self.model_fields_set:
+            raise ValueError('strength does nothing with attack = "none"')
+        if self.attack in TRAINED and (self.begins_s > 0 or self.ends_s is not None):
+            raise ValueError(
+                f"{self.attack} is about what is trained, from beginning to end: "
+                "leave begins_s and ends_s out"
+            )
+        if self.ends_s is not None and self.ends_s <= self.begins_s:
+            raise ValueError(
+                f"ends_s is {self.ends_s:g}, must be after begins_s = {self.begins_s:g}"
+            )
+        return self
 
 
 # --- what is looked at, and what must hold ------------------------------------------------------
@@ -420,6 +481,12 @@ class Expect(_Frozen):
         None, description="longest time from a fault's end until accuracy was what it had been"
     )
     deaths: Bound | None = Field(None, description="nodes that ended though nobody asked them to")
+    backdoor_success: Bound | None = Field(
+        None, description="backdoor: share of triggered samples that go to the trigger's class"
+    )
+    suspended: Bound | None = Field(
+        None, description="share of the hostile nodes that an honest one keeps away from, mean"
+    )
 
     def bounds(self) -> dict[str, Bound]:
         """Those that were given, by name."""
@@ -475,6 +542,8 @@ class Scenario(_Frozen):
                     raise ValueError(str(error)) from None
             elif isinstance(who, int) and who > self.nodes:
                 raise ValueError(f"{who} nodes are meant, there are {self.nodes}")
+        if len(self.hostile) >= self.nodes:
+            raise ValueError(f"adversary.who is {self.adversary.who!r}: nobody would be honest")
         end = self.duration.seconds
         for at in [event.at for event in self.churn.events] + [e.at for e in self.faults.events]:
             if end is not None and at > end:
@@ -482,7 +551,7 @@ class Scenario(_Frozen):
         return self
 
     def _whos(self) -> list[Any]:
-        found: list[Any] = [self.churn.absent]
+        found: list[Any] = [self.churn.absent, self.adversary.who]
         for churn in self.churn.events:
             found += [churn.kill, churn.stop, churn.start]
         for fault in self.faults.events:
@@ -498,6 +567,17 @@ class Scenario(_Frozen):
     def names(self) -> tuple[str, ...]:
         """The nodes' names."""
         return names(self.nodes)
+
+    @property
+    def hostile(self) -> tuple[int, ...]:
+        """The places of the hostile nodes, in order."""
+        who = self.adversary.who
+        if self.adversary.attack == "none":
+            return ()
+        if isinstance(who, tuple):
+            return tuple(sorted(named(who, self.nodes)))
+        count = max(1, round(who * self.nodes)) if isinstance(who, float) else who
+        return tuple(int((place + 0.5) * self.nodes / count) for place in range(count))
 
 
 def _exactly_one(model: BaseModel, *keys: str) -> str:

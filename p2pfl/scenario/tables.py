@@ -84,6 +84,8 @@ def series(trace: Trace) -> dict[str, Floats]:
         "mean_age": nodewise(np.nanmean, trace.age),
         "sent_bytes": total(trace.sent),
         "messages": total(trace.messages),
+        **({"backdoor_success": trace.backdoor} if len(trace.backdoor) else {}),
+        **({"suspended": trace.suspended} if len(trace.suspended) else {}),
     }
 
 
@@ -109,6 +111,7 @@ def summary(trace: Trace, verdicts: list[Verdict], command: str) -> dict[str, An
         "seed": scenario.seed,
         "nodes": scenario.nodes,
         "topology": scenario.topology,
+        "hostile": [scenario.names[place] for place in trace.hostile],
         "command": command,
         "expectations": [
             {

@@ -32,7 +32,8 @@ class Mark:
         at, until: begin and end; `until` is None for what happens at one moment or never ends.
         text: in words, as in "partition of n1-n5".
         nodes: places of those it was done to; empty if it is about all.
-        kind: kill, stop, start, or one of `spec.FAULTS`; background churn by chance has no marks.
+        kind: kill, stop, start, attack, or one of `spec.FAULTS`; background churn by chance has no
+            marks.
     """
 
     at: float
@@ -66,6 +67,11 @@ class Trace:
         links: pairs of places that are neighbours under the scenario's topology, all present.
         marks: what was done, by time.
         events, event_hash: how many events the run had and their hash; None with processes.
+        hostile: places of the hostile nodes, which no other figure but `deaths` is about.
+        backdoor: (T,) mean share of triggered samples that honest models give to the trigger's
+            class; empty where there is no trigger.
+        suspended: (T,) mean share of the hostile nodes that an honest node keeps away from; empty
+            where nobody is hostile.
         wall_s: how long the run took us.
         steps: local steps taken by all nodes together.
         notes: what the engine had to do otherwise than the scenario says.
@@ -95,6 +101,9 @@ class Trace:
     steps: int
     deaths: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    hostile: tuple[int, ...] = ()
+    backdoor: Floats = field(default_factory=lambda: np.zeros(0))
+    suspended: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def seconds(self) -> float:

@@ -66,6 +66,8 @@ def figures(trace: Trace) -> dict[str, float | None]:
         "mass_drift": _known(trace.drift[-1]) if len(trace.drift) else None,
         "recovery_s": recovery_s(trace),
         "deaths": float(len(trace.deaths)),
+        "backdoor_success": _late(trace.backdoor, last),
+        "suspended": _late(trace.suspended, last),
     }
 
 
@@ -102,15 +104,16 @@ def recovery_s(trace: Trace) -> float | None:
     """The longest time from the end of a fault until mean accuracy was what it was before.
 
     A fault that struck while learning had only begun asks for no more than it found; one that the
-    run's end left open asks for nothing; one that has no end is counted from its beginning. None
-    if there was no fault, infinite if accuracy did not come back.
+    run's end left open, or an attack without end, asks for nothing; another that has no end is
+    counted from its beginning. None if there was no fault, infinite if accuracy did not come back.
     """
     mean, times = mean_accuracy(trace), trace.times
     within = trace.scenario.measure.recovered_within
     longest: float | None = None
     for mark in trace.marks:
         is_open = mark.until is not None and mark.until > trace.seconds
-        if mark.kind == "start" or is_open or not len(times):
+        lasts = mark.kind == "attack" and mark.until is None
+        if mark.kind == "start" or is_open or lasts or not len(times):
             continue
         before = mean[(times < mark.at) & np.isfinite(mean)]
         if not len(before):
@@ -129,6 +132,11 @@ def _last(trace: Trace) -> NDArray[np.bool_]:
     if not late.any() and len(late):
         late[-1] = True
     return late
+
+
+def _late(values: Floats, last: NDArray[np.bool_]) -> float | None:
+    """The mean over the last looks of what is not measured in every run."""
+    return _mean(values[last]) if len(values) else None
 
 
 def _mean(values: Floats) -> float | None:

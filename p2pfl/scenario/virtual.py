@@ -29,6 +29,7 @@ from p2pfl.scenario.spec import Scenario
 from p2pfl.scenario.speeds import step_times
 from p2pfl.scenario.trace import Floats, Progress, Trace
 from p2pfl.scenario.verdicts import worst_tenth
+from p2pfl.sim.hostile import Conspiracy
 from p2pfl.sim.strays import outside
 from p2pfl.sim.world import World
 
@@ -106,12 +107,15 @@ class _Run:
             jitter=scenario.compute.jitter,
             conditions=conditions(scenario),
             recorder=self._tallies,
+            signs=scenario.adversary.attack == "equivocation",
         )
+        self.world.network.is_keyed = scenario.adversary.keyed
+        conspire(scenario, self.world)
         for machine in self.world.machines:
             machine.up_bytes_per_s = network.up_bytes_per_s
             machine.down_bytes_per_s = network.down_bytes_per_s
             machine.disk.newest = learners.saved(machine.place)
-        self._looks = Looks(self.world, learners, self._tallies)
+        self._looks = Looks(self.world, learners, self._tallies, scenario.hostile)
         self._director = Director(scenario, self.world, self._said)
         self._seconds = scenario.duration.seconds or expected_s(
             scenario.duration.cycles or 1, config, self._step_s
@@ -141,6 +145,8 @@ class _Run:
     def trace(self, wall_s: float) -> Trace:
         """All that was measured."""
         looks, tallies = self._looks, self._tallies
+        stalls = tallies.stalls.copy()
+        stalls[list(self.scenario.hostile)] = np.nan
         return Trace(
             scenario=self.scenario,
             engine="virtual",
@@ -157,7 +163,7 @@ class _Run:
             optimum=np.array(looks.optimum),
             staleness=tallies.staleness,
             outcomes=dict(sorted(tallies.outcomes.items())),
-            stalls=tallies.stalls,
+            stalls=stalls,
             links=self._links(),
             marks=tuple(self._director.marks),
             events=self._log.count,
@@ -166,6 +172,9 @@ class _Run:
             steps=tallies.steps,
             deaths=dict(self.world.deaths),
             notes=self._notes(),
+            hostile=self.scenario.hostile,
+            backdoor=np.array(looks.backdoor),
+            suspended=np.array(looks.suspended),
         )
 
     def _links(self) -> tuple[tuple[int, int], ...]:
@@ -223,6 +232,21 @@ class _Run:
         up = sum(machine.life is not None for machine in self.world.machines)
         with outside():
             self._show(Progress(min(done, 1.0), now, up, mean, worst, distance, cycles, said))
+
+
+def conspire(scenario: Scenario, world: World) -> None:
+    """Make the scenario's hostile nodes hostile, before any of them starts."""
+    adversary = scenario.adversary
+    if adversary.attack != "none":
+        Conspiracy(
+            world,
+            adversary.attack,
+            scenario.hostile,
+            strength=adversary.strength,
+            begins_s=adversary.begins_s,
+            ends_s=adversary.ends_s,
+            adaptive=adversary.adaptive,
+        )
 
 
 def expected_s(cycles: int, config: NodeConfig, step_s: Floats) -> float:

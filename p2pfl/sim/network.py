@@ -4,8 +4,9 @@ Rules of the file: all chance is one generator; what is lost is lost silently, a
 and the asker's time-out tells; a host that is up but serves nothing refuses, as a closed port does;
 a request that was on its way to a process that ended breaks off. Sizes are those of the real codec,
 and one message in a hundred really goes through the wire's encode and decode, so that what is
-simulated is what travels. What arrives is run in the context of the host it arrives at, so that a
-paused host is silent, and answers late.
+simulated is what travels; of a host whose words may be no message (`is_strange`) all do. What
+arrives is run in the context of the host it arrives at, so that a paused host is silent, and
+answers late. A host speaks for itself only, unless the network is one without keys.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ import numpy as np
 
 from p2pfl.core import wire
 from p2pfl.core.compression import Bytes, Encoded
-from p2pfl.core.messages import Body, Exchange, Packet, not_reached, payload_of
+from p2pfl.core.messages import (
+    Body,
+    Exchange,
+    Packet,
+    Reason,
+    Refused,
+    not_reached,
+    payload_of,
+)
 from p2pfl.errors import PeerError, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Forward, Service, Sighting, Traffic
 from p2pfl.sim.faults import Conditions, Ways
@@ -58,6 +67,7 @@ class Network:
     Attributes:
         ways: where it is otherwise than that.
         messages: sent so far.
+        is_keyed: members have keys, as with mutual TLS: nobody can speak for another.
     """
 
     def __init__(self, rng: np.random.Generator, conditions: Conditions | None = None) -> None:
@@ -66,6 +76,7 @@ class Network:
         self.ways = Ways()
         self.links = Links()
         self.messages = 0
+        self.is_keyed = True
         self._hosts: dict[str, MemoryTransport] = {}
         self._listening: dict[str, asyncio.Queue[Sighting]] = {}
         self._sighted: dict[str, Sighting] = {}
@@ -133,12 +144,12 @@ class Network:
             self._tell(call, PeerTimeout(f"{target.address} broke off"))
             return
         try:
-            packet = self._travelled(call.packet)
+            packet = self._travelled(call.packet, call.source)
         except WireError as error:
             service.faulty(call.source.address, error)
             self._tell(call, PeerTimeout(f"{target.address} broke off: {error}"))
             return
-        answer = service.admit(packet)
+        answer = self._unmasked(packet, call) or service.admit(packet)
         if answer is None:
             payload = payload_of(packet.body)
             with service.room(payload.nbytes if payload is not None else 0):
@@ -149,7 +160,28 @@ class Network:
             for _ in reply.work:
                 pass
             answer = reply.packet
-        self._answer(call, answer)
+        late_s = target.dawdles(packet) if target.dawdles is not None else 0.0
+        if late_s > 0:
+            self.loop.call_later(late_s, self._answer, call, answer, context=target.host.context)
+        else:
+            self._answer(call, answer)
+
+    def _unmasked(self, packet: Packet, call: _Call) -> Packet | None:
+        """What somebody is told who speaks for another, though everybody has a key."""
+        owner, target = call.source.owner, call.target
+        if not self.is_keyed or packet.sender == owner or not owner or target.service is None:
+            return None
+        detail = f"sender is {packet.sender}, the certificate of {owner}"
+        target.service.faulty(call.source.address, WireError(detail))
+        return Packet(
+            run=packet.run,
+            layout=packet.layout,
+            sender=target.owner,
+            address=target.address,
+            incarnation=0,
+            body=Refused(Reason.IDENTITY, detail),
+            recipient=owner,
+        )
 
     def _answer(self, call: _Call, answer: Packet) -> None:
         nbytes = _size(answer)
@@ -160,7 +192,7 @@ class Network:
 
     def _come_back(self, call: _Call, answer: Packet) -> None:
         try:
-            call.done(self._travelled(answer))
+            call.done(self._travelled(answer, call.target))
         except WireError as error:
             call.done(error)
 
@@ -248,20 +280,20 @@ class Network:
             begin = _Transfer(self.links, source, target, nbytes, leave).begin
         begin()
 
-    def _travelled(self, packet: Packet) -> Packet:
+    def _travelled(self, packet: Packet, source: MemoryTransport) -> Packet:
         """What arrives: a question's payload in memory of its own, now and then by real bytes.
 
         The answerer writes its answer over the question; nobody writes over an answer.
 
         Raises:
-            WireError: a flipped byte was noticed.
+            WireError: a flipped byte was noticed, or `source` sent what is no message.
         """
         corrupt = self.conditions.corrupt_probability
         if corrupt and self.rng.random() < corrupt:
             data = bytearray(wire.encode(packet))
             data[int(self.rng.integers(len(data)))] ^= 1 << int(self.rng.integers(8))
             return wire.decode(bytes(data))
-        if self.messages % _CHECKED_EVERY == 0:
+        if source.is_strange or self.messages % _CHECKED_EVERY == 0:
             return wire.decode(wire.encode(packet))
         body = packet.body
         if type(body) is not Exchange:
@@ -327,6 +359,9 @@ class MemoryTransport:
         latency_s, loss_probability: of this host's connection, where it differs.
         up_bytes_per_s, down_bytes_per_s: None is no limit.
         messages: sent.
+        owner: id of the node that lives here; nobody in particular if empty.
+        is_strange: what it sends may be no message, and always travels as real bytes.
+        dawdles: how many seconds its answer to a packet waits; None for none.
     """
 
     network: Network
@@ -341,6 +376,9 @@ class MemoryTransport:
     up_bytes_per_s: float | None = None
     down_bytes_per_s: float | None = None
     messages: int = 0
+    owner: str = ""
+    is_strange: bool = False
+    dawdles: Callable[[Packet], float] | None = None
 
     @property
     def is_special(self) -> bool:
@@ -349,8 +387,8 @@ class MemoryTransport:
 
     @property
     def authenticates(self) -> bool:
-        """A simulated host is who it says it is."""
-        return True
+        """Whether a simulated host is who it says it is."""
+        return self.network.is_keyed
 
     @property
     def is_serving(self) -> bool:

@@ -30,12 +30,13 @@ from p2pfl.config import NodeConfig
 from p2pfl.core.events import Event
 from p2pfl.errors import P2pflError
 from p2pfl.node import Node
-from p2pfl.ports import Learner, Saved, Sighting
+from p2pfl.ports import Learner, Saved, Sighting, Transport
 from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import Conditions
 from p2pfl.sim.loop import NS, Host, VirtualLoop
 from p2pfl.sim.network import MemoryTransport, Network
+from p2pfl.sim.notary import SimNotary
 from p2pfl.sim.presence import Presence
 from p2pfl.sim.strays import forbidden
 
@@ -128,9 +129,12 @@ class World:
         jitter: sigma of its lognormal spread from job to job.
         conditions: of the network.
         recorder: takes every event.
+        signs: every node signs its snapshots and checks those of others.
 
     Attributes:
         deaths: hosts whose node ended though nobody asked it to, and why.
+        around: puts something around the transport of a host's new life (`hostile.py`); None
+            leaves it as it is.
     """
 
     def __init__(
@@ -144,6 +148,7 @@ class World:
         jitter: float = 0.0,
         conditions: Conditions | None = None,
         recorder: Recorder,
+        signs: bool = False,
     ) -> None:
         self.seed = seed
         self.loop = VirtualLoop()
@@ -153,6 +158,8 @@ class World:
             for place, name in enumerate(names)
         ]
         self.deaths: dict[str, str] = {}
+        self.around: Callable[[Machine, MemoryTransport], Transport] | None = None
+        self._signs = signs
         self._config = config
         self._learner = learner
         self._jitter = jitter
@@ -163,6 +170,10 @@ class World:
         """The generator of one concern: chance in one does not change chance in another."""
         digest = hashlib.blake2b(concern.encode(), digest_size=8).digest()
         return np.random.default_rng([self.seed, int.from_bytes(digest, "big"), *numbers])
+
+    def notary(self, node: str) -> SimNotary:
+        """The signature of the node with that id."""
+        return SimNotary(node, f"secret {self.seed}".encode())
 
     def play(self, script: Callable[[], Awaitable[T]]) -> T:
         """Run a script in this world, once; hosts that still live at its end are killed.
@@ -202,6 +213,7 @@ class World:
         transport.loss_probability = machine.loss_probability
         transport.up_bytes_per_s = machine.up_bytes_per_s
         transport.down_bytes_per_s = machine.down_bytes_per_s
+        transport.owner = disk.node
         rng = self.rng("node", machine.place, machine.starts)
         device = Device(
             learner, machine.step_s, self._jitter, self.rng("device", machine.place, machine.starts)
@@ -215,7 +227,7 @@ class World:
             incarnation=disk.incarnation,
             config=config,
             learner=learner,
-            transport=transport,
+            transport=transport if self.around is None else self.around(machine, transport),
             discovery=_Announced(self.network, sighting),
             journal=journal,
             store=store,
@@ -223,6 +235,7 @@ class World:
             run=device,
             rng=rng,
             saved=disk.load(),
+            notary=self.notary(disk.node) if self._signs else None,
         )
         machine.starts += 1
         machine.presence = Presence.UP

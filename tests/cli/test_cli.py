@@ -20,6 +20,7 @@ from p2pfl.errors import ConfigError
 
 COMMANDS = (
     *("demo", "node", "init", "peers", "status", "doctor", "export"),
+    *("run-key", "id", "admit", "deny", "evidence"),
     *("run", "sweep", "replay", "record", "topology"),
 )
 
@@ -54,7 +55,7 @@ def test_every_option_of_a_node_says_what_it_is_for() -> None:
 def test_every_key_of_the_first_level_is_an_option_or_a_table() -> None:
     command = cli.get_command(None, "node")  # type: ignore[arg-type]
     assert command is not None
-    tables = {"train", "gossip", "membership", "limits", "stop"}
+    tables = {"train", "gossip", "robust", "reputation", "membership", "limits", "stop"}
     known = {param.name for param in command.params} | tables
     assert set(DeviceConfig.model_fields) - known == {"checkpoint_every_s"}
 

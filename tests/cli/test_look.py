@@ -14,7 +14,7 @@ from p2pfl.cli import cli
 from p2pfl.cli.look import readable
 from p2pfl.errors import NetworkError
 
-ANNA, BORIS, CHLOE = (letter * 32 for letter in "abc")
+ANNA, BORIS, CHLOE, DORA = (letter * 32 for letter in "abcd")
 
 FOUND: dict[str, Any] = {
     "node": ANNA,
@@ -56,6 +56,10 @@ FOUND: dict[str, Any] = {
     "bytes_in": 12_345_678,
     "bytes_out": 999,
     "faults": {"checkpoint": 2},
+    "trust": "byzantine",
+    "is_keyed": True,
+    "suspended": {CHLOE: {"equivocation": 1}},
+    "denied": [DORA],
     "refusals": {BORIS: {"timeout": 3}},
 }
 
@@ -63,6 +67,8 @@ FOUND: dict[str, Any] = {
 def test_a_status_is_told_in_aligned_lines() -> None:
     assert readable(FOUND).splitlines() == [
         "node       laptop (aaaaaaaa), run 'kitchen', p2pfl 0.1.0, up 61 s, start 2",
+        "id         aaaa aaaa aaaa aaaa aaaa aaaa aaaa aaaa",
+        "trust      only members, over TLS; byzantine",
         "model      1,234,567 weights, layout 9a8b7c6d5e4f3a2b, age 4321",
         "training   training: accuracy 0.951, loss 0.9877, cycle 99 (20 steps, 0.12 s)",
         "exchanges  asked 10 flow, 1 busy; answered none; staleness 0.26 cycles",
@@ -73,15 +79,19 @@ def test_a_status_is_told_in_aligned_lines() -> None:
         "? (cccccccc)       ?                 dead    7          90.0 s ago",
         "left out   192.168.1.9:4000: other run 'garden'",
         f"faults of  {BORIS}: 3 timeout",
+        f"suspended  {CHLOE}: 1 equivocation",
+        "denied     dddd dddd dddd dddd dddd dddd dddd dddd",
         "own faults 2 checkpoint",
     ]
 
 
 def test_a_node_that_has_not_trained_yet_has_a_status_too() -> None:
     fresh = {"loss": None, "accuracy": None, "members": [], "others": {}, "refusals": {}}
-    text = readable(FOUND | fresh | {"state": "starting", "faults": {}})
+    fresh |= {"state": "starting", "faults": {}, "suspended": {}, "denied": [], "is_keyed": False}
+    text = readable(FOUND | fresh)
+    assert "trust      open: anybody may join; byzantine" in text
     assert "training   starting: not trained yet, cycle 99" in text
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 7
 
 
 def test_no_text_of_others_reaches_the_terminal_raw() -> None:

@@ -297,6 +297,32 @@ def test_a_header_that_disagrees_with_itself_is_noticed_even_under_a_right_check
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("said", "instead", "told"),
+    [
+        (b'"age":"1"', b'"age":"x"', "its age is 'x', expected a number"),
+        (b'"age":"1"', b'"old":"1"', "its age is '', expected a number"),
+        (b'"cycles":"', b'"cycles":"-', "its cycles is '-"),
+        (b'"run":', b'"ran":', "it does not say of which run and model it is"),
+    ],
+)
+def test_metadata_that_no_node_writes_are_damage_even_under_a_right_checksum(
+    tmp_path: Path, said: bytes, instead: bytes, told: str
+) -> None:
+    store(tmp_path).save(state(1))
+    path = tmp_path / NEWEST
+    good = path.read_bytes()
+    assert said in good
+    bad = good.replace(said, instead)
+    length = int.from_bytes(bad[:8], "little") + len(bad) - len(good)
+    bad = length.to_bytes(8, "little") + bad[8:]
+    seal = slice(8 + len(OPENING) - 33, 8 + len(OPENING) - 1)
+    digest = blake2b(bad[: seal.start] + b"0" * 32 + bad[seal.stop :], digest_size=16)
+    path.write_bytes(bad[: seal.start] + digest.hexdigest().encode() + bad[seal.stop :])
+    with pytest.raises(StateError, match=told):
+        read(path)
+
+
 def test_values_that_are_not_finite_count_as_damage(tmp_path: Path) -> None:
     saved = state(1)
     assert saved.momentum is not None

@@ -5,9 +5,17 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import (
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +47,7 @@ from p2pfl.core.messages import (
     payload_of,
 )
 from p2pfl.core.weights import PIECE
+from p2pfl.edge.connections import ACCEPTS_PER_S
 from p2pfl.edge.http import HttpTransport
 from p2pfl.errors import NetworkError, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Answered, Forward, Reply
@@ -81,7 +90,7 @@ class Someone:
         return None if self.refuses is None else replace(packet, body=self.refuses)
 
     @contextmanager
-    def room(self, nbytes: int) -> Iterator[Bytes]:
+    def room(self, nbytes: int, sender: str = "") -> Iterator[Bytes]:
         self.arriving += nbytes
         self.rooms.append(np.empty(nbytes, np.uint8))
         try:
@@ -520,9 +529,11 @@ def test_an_address_that_is_not_ours_is_an_error_with_the_fix(bind: str) -> None
 
 @asynccontextmanager
 async def connected(
-    transport: HttpTransport,
+    transport: HttpTransport, host: str = "127.0.0.1"
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", transport.port)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", transport.port, local_addr=(host, 0)
+    )
     try:
         yield reader, writer
     finally:
@@ -552,7 +563,7 @@ PROBE = wire.encode(packet(Probe()))
         (post(b""), "message ended after 0 bytes of a header"),
         (post(b"\xff\xff\xff\xff"), "header has 4294967295 bytes, expected 1 to 65536"),
         (post(b"\x08\0\0\0" + b"\xc1" * 8), "header is not msgpack"),
-        (post(PROBE.replace(b"\x01\xa5probe", b"\x02\xa5probe"), "probe"), "version is 2"),
+        (post(PROBE.replace(b"\x02\xa5probe", b"\x03\xa5probe"), "probe"), "version is 3"),
         (post(PROBE), "probe at /v1/exchange"),
         (post(ASKED, "probe"), "exchange at /v1/probe"),
         (post(ASKED[:-4]), f"body has {len(ASKED) - 4} bytes, expected {len(ASKED)}"),
@@ -676,16 +687,148 @@ async def test_a_connection_that_asks_nothing_is_closed_and_counted() -> None:
     assert boris.faults == [("127.0.0.1:0", "asked nothing for 0.3 s")] * 2
 
 
-async def test_beyond_the_limit_the_silent_go_first() -> None:
+async def test_beyond_the_limit_the_silent_go_first_and_the_longest_silent_of_them() -> None:
     boris = Someone()
     limits = LimitsConfig(connections=4, first_byte_s=60.0)
     async with two(boris, limits) as (asker, answerer), AsyncExitStack() as crowd:
-        for _ in range(3):
-            await crowd.enter_async_context(connected(answerer))
+
+        async def silent(count: int) -> list[asyncio.StreamReader]:
+            return [(await crowd.enter_async_context(connected(answerer)))[0] for _ in range(count)]
+
+        early = await silent(3)
         # one who came late and has asked keeps its connection
         await asker.request(answerer.address, packet(Probe()))
-        silent = [(await crowd.enter_async_context(connected(answerer)))[0] for _ in range(10)]
-        assert all(await asyncio.gather(*map(is_closed, silent)))
+        late = await silent(10)
+        assert all(await asyncio.gather(*map(is_closed, early + late[:7])))
         await asker.request(answerer.address, packet(Probe()))
         assert Counter(fault for _, fault in boris.faults) == {"more than 4 connections": 10}
         assert len(boris.heard) == 2
+        assert not any(reader.at_eof() for reader in late[7:])
+
+
+async def test_the_silent_have_a_quarter_of_the_seats() -> None:
+    boris = Someone()
+    limits = LimitsConfig(connections=64, first_byte_s=60.0)
+    async with two(boris, limits) as (asker, answerer), AsyncExitStack() as crowd:
+        silent = [(await crowd.enter_async_context(connected(answerer)))[0] for _ in range(20)]
+        assert all(await asyncio.gather(*map(is_closed, silent[:4])))
+        await asker.request(answerer.address, packet(Probe()))
+        complaint = "more than 16 that ask nothing"
+        assert set(boris.faults) == {("127.0.0.1:0", complaint)}
+        assert len(boris.faults) == 5, "the asker took a seat of the silent, until it had asked"
+
+
+async def test_an_address_that_takes_all_seats_gives_way_to_another() -> None:
+    boris = Someone()
+    limits = LimitsConfig(connections=8, first_byte_s=60.0)
+    status = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with two(boris, limits) as (asker, answerer), AsyncExitStack() as crowd:
+        taken = []
+        for _ in range(8):
+            stranger = connected(answerer, "127.0.0.66")
+            reader, writer = await crowd.enter_async_context(stranger)
+            writer.write(status)
+            await reader.readuntil(b"}")
+            taken.append(reader)
+        await asker.request(answerer.address, packet(Probe()))
+        assert await is_closed(taken[-1]), "the newest of those went"
+        assert boris.faults == [("127.0.0.66:0", "more than 8 connections")]
+        # and it cannot come back in the place of the other
+        assert await refused(answerer, "127.0.0.66", status)
+        await asker.request(answerer.address, packet(Probe()))
+        assert len(boris.heard) == 2
+
+
+async def refused(transport: HttpTransport, host: str, words: bytes) -> bool:
+    async with connected(transport, host) as (reader, writer):
+        writer.write(words)
+        return await is_closed(reader)
+
+
+async def test_an_address_that_knocks_too_fast_is_sent_away_and_others_are_not() -> None:
+    boris = Someone()
+    async with two(boris, LimitsConfig(connections=1000)) as (asker, answerer):
+        with ExitStack() as knocking:
+            for _ in range(3 * int(ACCEPTS_PER_S)):
+                knock = socket.create_connection(
+                    ("127.0.0.1", answerer.port), source_address=("127.0.0.66", 0)
+                )
+                knocking.enter_context(closing(knock))
+                await asyncio.sleep(0)
+            await come_true(lambda: len(boris.faults) >= ACCEPTS_PER_S / 2)
+            await asker.request(answerer.address, packet(Probe()))
+        assert set(boris.faults) == {("127.0.0.66:0", "more than 64 connections a second")}
+        assert len(boris.heard) == 1
+
+
+# --- more at once than anybody honest asks -------------------------------------------------------
+
+
+async def test_pipelined_questions_are_answered_in_their_order() -> None:
+    model = encoded(BIG)
+    boris = Someone(lambda asked: Model(1, model) if isinstance(asked.body, Pull) else Ack(1, 1))
+    asked = post(wire.encode(packet(Pull())), "pull") + post(PROBE, "probe") * 40
+    async with serving(boris) as transport, connected(transport) as (reader, writer):
+        writer.write(asked)
+        async with asyncio.timeout(PATIENCE_S):
+            answers = [(await answer_from(reader)).body for _ in range(41)]
+    assert [type(answer) for answer in answers] == [Model] + 40 * [Ack]
+    assert len(boris.heard) == 41
+    assert boris.faults == []
+
+
+async def answer_from(reader: asyncio.StreamReader) -> Packet:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r")[0])
+    return wire.decode(await reader.readexactly(length))
+
+
+@pytest.mark.slow
+async def test_who_reads_no_answer_cannot_send_more_meanwhile() -> None:
+    model = Model(1, encoded(32 * BIG))
+    boris = Someone(lambda _: model)
+    more = 8 << 20
+    async with serving(boris) as transport, connected(transport) as (_, writer):
+        writer.write(post(wire.encode(packet(Pull())), "pull"))
+        await come_true(lambda: boris.heard)
+        writer.write(post(PROBE, "probe") * (more // len(post(PROBE, "probe"))))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await writer.drain()
+        assert len(boris.heard) == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/%s HTTP/1.1\r\n\r\n" % (b"x" * 5000),
+        b"POST /v1/probe HTTP/1.1\r\nX: %s\r\n\r\n" % (b"x" * 9000),
+        b"POST /v1/probe HTTP/1.1\r\n%s\r\n" % (b"X: y\r\n" * 200),
+        b"POST /v1/probe HTTP/1.1\r\n%s" % (b"X: %s\r\n" % (b"y" * 3000) * 1000),
+    ],
+    ids=["line", "field", "fields", "endless"],
+)
+async def test_an_oversized_http_head_is_refused_and_counted(head: bytes) -> None:
+    boris = Someone()
+    async with serving(boris) as transport:
+        with suppress(ConnectionError):  # it is not read to its end
+            assert not (await told(transport, head)).startswith(b"HTTP/1.1 200")
+        await come_true(lambda: boris.faults)
+    assert [fault[:9] for _, fault in boris.faults] == ["not HTTP:"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+async def test_a_compressed_body_is_never_inflated(coding: str) -> None:
+    """64 MiB of zeros in 64 kB: they are looked at as they are, and are no message."""
+    bomb, boris = gzip.compress(bytes(64 << 20)), Someone()
+    fields = b"Content-Encoding: %s\r\n" % coding.encode()
+    tracemalloc.start()
+    try:
+        async with serving(boris) as transport:
+            answer = await told(transport, post(bomb, "probe", more=fields))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert boris.faults[0][1].startswith("header has ")
+    assert peak < 4 << 20

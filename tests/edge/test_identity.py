@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2pfl.core.weights import Entry, Layout
-from p2pfl.edge.identity import IDENTITY, LOCK, NAME_BYTES_MAX, StateDir, default_path, replacement
+from p2pfl.edge.identity import (
+    IDENTITY,
+    LOCK,
+    NAME_BYTES_MAX,
+    StateDir,
+    default_path,
+    node_key,
+    replacement,
+)
+from p2pfl.edge.nodekey import NODE_KEY, NodeKey
 from p2pfl.errors import StateError
 
 SMALL = Layout((Entry("w", (3, 2)), Entry("b", (2,))))
@@ -117,8 +130,8 @@ def test_an_identity_that_is_nonsense_is_an_error_with_the_fix_and_stays(
 def test_an_identity_of_a_later_format_is_refused_and_says_which(tmp_path: Path) -> None:
     opened(tmp_path)
     text = (tmp_path / IDENTITY).read_text()
-    (tmp_path / IDENTITY).write_text(text.replace('"format": 1', '"format": 2'))
-    with pytest.raises(StateError, match=r"'format' is 2: Input should be 1"):
+    (tmp_path / IDENTITY).write_text(text.replace('"format": 2', '"format": 3'))
+    with pytest.raises(StateError, match=r"'format' is 3: Input should be 1 or 2"):
         opened(tmp_path)
 
 
@@ -143,6 +156,166 @@ def test_a_truncated_identity_is_noticed(tmp_path: Path, kept: int) -> None:
     (tmp_path / IDENTITY).write_bytes(good[:kept])
     with pytest.raises(StateError):
         opened(tmp_path)
+
+
+# --- the node's key -----------------------------------------------------------------------------
+
+
+def old_identity(path: Path, incarnation: int = 7) -> str:
+    """An identity of format 1, as it was written before nodes had keys; its id."""
+    fields = {"format": 1, "node": "ab" * 16, "incarnation": incarnation, "run": "digits"}
+    fields |= {"layout": SMALL.digest, "values": SMALL.size}
+    checksum = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
+    path.mkdir(exist_ok=True)
+    data = json.dumps({**fields, "checksum": checksum}, indent=2) + "\n"
+    (path / IDENTITY).write_text(data)
+    return "ab" * 16
+
+
+def test_the_id_is_the_fingerprint_of_a_key_that_only_its_owner_can_read(tmp_path: Path) -> None:
+    with StateDir.open(tmp_path, run="digits", layout=SMALL) as state:
+        file = tmp_path / NODE_KEY
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert state.node == NodeKey.load(file).node == state.key.node
+        assert state.node == hashlib.sha256(state.key.public).hexdigest()[:32]
+
+
+def test_the_key_is_never_readable_by_others_not_even_under_its_temporary_name(
+    tmp_path: Path,
+) -> None:
+    left_behind = tmp_path / (NODE_KEY + ".tmp")
+    left_behind.write_text("of a crash")
+    left_behind.chmod(0o644)
+    modes: list[int] = []
+
+    def looked(_: str) -> None:
+        modes.extend(stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir())
+
+    with replacement(tmp_path / NODE_KEY, private=True, step=looked) as file:
+        file.write(b"secret")
+        looked("written")
+    assert set(modes) == {0o600}
+
+
+def test_a_crash_before_the_identity_names_the_key_costs_nothing(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+import p2pfl.edge.identity as identity
+from p2pfl.core.weights import Entry, Layout
+identity._write = lambda *_: os._exit(9)
+layout = Layout((Entry("w", (3, 2)), Entry("b", (2,))))
+identity.StateDir.open(Path(sys.argv[1]), run="digits", layout=layout)
+"""
+    assert in_child(script, tmp_path).returncode == 9
+    assert sorted(file.name for file in tmp_path.iterdir()) == [LOCK, NODE_KEY]
+    assert opened(tmp_path)[1] == 1
+    assert opened(tmp_path)[1] == 2
+
+
+def test_an_identity_of_format_1_gets_the_id_of_a_new_key_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = old_identity(tmp_path)
+    node, incarnation = opened(tmp_path)
+    assert incarnation == 8
+    assert node != old
+    assert f"{old} is now" in caplog.text
+    assert opened(tmp_path) == (node, 9)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o777])
+def test_a_key_that_others_can_read_is_refused_with_the_fix(tmp_path: Path, mode: int) -> None:
+    opened(tmp_path)
+    (tmp_path / NODE_KEY).chmod(mode)
+    with pytest.raises(StateError, match=rf"node\.key has mode {mode:04o}.*chmod 600"):
+        opened(tmp_path)
+    (tmp_path / NODE_KEY).chmod(0o600)
+    assert opened(tmp_path)[1] == 2
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0" * 119, b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"]
+)
+def test_a_damaged_key_is_refused_with_the_fix_and_stays(tmp_path: Path, data: bytes) -> None:
+    opened(tmp_path)
+    (tmp_path / NODE_KEY).write_bytes(data)
+    before = contents(tmp_path)
+    with pytest.raises(StateError, match=r"node\.key is damaged.*put back a copy"):
+        opened(tmp_path)
+    changed = {name for name, was in contents(tmp_path).items() if before.get(name) != was}
+    assert changed <= {LOCK}
+
+
+@pytest.mark.parametrize("kept", [1, 60, 100])
+def test_a_truncated_key_is_refused(tmp_path: Path, kept: int) -> None:
+    opened(tmp_path)
+    good = (tmp_path / NODE_KEY).read_bytes()
+    (tmp_path / NODE_KEY).write_bytes(good[:kept])
+    with pytest.raises(StateError, match="damaged"):
+        opened(tmp_path)
+
+
+def test_a_key_of_another_kind_or_sealed_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path)
+    pem = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    sealed = NodeKey.load(tmp_path / NODE_KEY).pem(b"word")
+    other = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        *pem, serialization.NoEncryption()
+    )
+    for data, said in ((sealed, "encrypted"), (other, "expected Ed25519")):
+        (tmp_path / NODE_KEY).write_bytes(data)
+        with pytest.raises(StateError, match=said):
+            opened(tmp_path)
+
+
+def test_a_missing_key_is_refused_with_the_fix_and_no_new_one_is_made(tmp_path: Path) -> None:
+    opened(tmp_path)
+    (tmp_path / NODE_KEY).unlink()
+    with pytest.raises(StateError, match=r"node\.key is gone.*put back a copy of it \(mode 0600\)"):
+        opened(tmp_path)
+    assert not (tmp_path / NODE_KEY).exists()
+    (tmp_path / IDENTITY).unlink()
+    assert opened(tmp_path)[1] == 1
+
+
+def test_a_key_of_another_node_is_refused_and_names_both(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    node, other = opened(first)[0], opened(second)[0]
+    (first / NODE_KEY).write_bytes((second / NODE_KEY).read_bytes())
+    with pytest.raises(StateError, match=f"key of node {other}.*of node {node}"):
+        opened(first)
+
+
+def test_without_its_count_of_starts_a_key_is_kept_beside_and_not_used(tmp_path: Path) -> None:
+    node, _ = opened(tmp_path)
+    (tmp_path / IDENTITY).unlink()
+    assert opened(tmp_path)[0] != node
+    assert NodeKey.load(tmp_path / (NODE_KEY + ".old")).node == node
+
+
+def test_a_node_that_never_ran_has_a_key_to_be_admitted_with_and_starts_with_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "new"
+    key = node_key(path, run="digits")
+    assert node_key(path, run="digits").node == key.node
+    assert opened(path) == (key.node, 1)
+    assert node_key(path, run="digits").node == key.node
+    assert opened(path) == (key.node, 2)
+
+
+def test_a_key_that_was_made_for_another_run_is_refused(tmp_path: Path) -> None:
+    node_key(tmp_path, run="mnist")
+    with pytest.raises(StateError, match=r"made for run 'mnist'.*is of run 'digits'"):
+        opened(tmp_path)
+
+
+def test_asking_for_the_key_of_a_running_node_disturbs_it_not(tmp_path: Path) -> None:
+    with StateDir.open(tmp_path, run="digits", layout=SMALL) as state:
+        before = contents(tmp_path)
+        assert node_key(tmp_path, run="digits").node == state.node
+        assert contents(tmp_path) == before
 
 
 # --- of another run or model --------------------------------------------------------------------
@@ -281,7 +454,7 @@ except StateError as error:
 """
     answer = in_child(script, tmp_path)
     assert "cannot be used: File too large" in answer.stdout, answer.stderr
-    assert sorted(file.name for file in tmp_path.iterdir()) == [IDENTITY, LOCK]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [IDENTITY, LOCK, NODE_KEY]
     assert opened(tmp_path)[1] == 2
 
 

@@ -523,3 +523,42 @@ def test_reading_a_damaged_journal_is_an_error_that_says_so(path: Path) -> None:
     path.write_bytes(b"no database" * 100)
     with pytest.raises(StateError, match="cannot be read: file is not a database"):
         read(path, "cycle")
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "told"),
+    [
+        ("cycle", "seven", "its column 'cycle' holds 'seven'"),
+        ("cycle", b"\0\1", r"its column 'cycle' holds b'\\x00\\x01'"),
+        ("cycle", None, "its column 'cycle' holds None"),
+        ("loss", "low", "its column 'loss' holds 'low'"),
+        ("wall", "noon", "its column 'wall' holds 'noon'"),
+    ],
+)
+def test_a_cell_that_no_node_writes_is_an_error_and_no_value_of_another_type(
+    path: Path, column: str, cell: Any, told: str
+) -> None:
+    written(path, cycle(1), cycle(2))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE cycle SET {column} = ? WHERE cycle = 1", (cell,))
+    with pytest.raises(StateError, match=f"cannot be read: {told}"):
+        read(path, "cycle")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 9000])
+def test_a_cell_of_figures_that_is_no_json_object_is_an_error(path: Path, text: str) -> None:
+    written(path, Measured(0.0, 1, 1, 0.5, None, 7, {"f1": 0.5}))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE measured SET metrics = ?", (text,))
+    with pytest.raises(StateError, match=r"its column 'metrics' holds .* expected a JSON object"):
+        read(path, "measured")
+
+
+def test_a_view_in_place_of_a_table_is_not_read(path: Path) -> None:
+    """Its query could be one without an end."""
+    written(path, cycle(1))
+    endless = "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT id FROM n"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE cycle")
+        db.execute(f"CREATE VIEW cycle AS {endless}")
+    assert read(path, "cycle") == []
