@@ -15,13 +15,13 @@ Relations that must hold (checked where both are known):
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from p2pfl.errors import ConfigError
+from p2pfl.toml import parsed
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -264,12 +264,12 @@ class NodeConfig(_Frozen):
     def _fits_together(self) -> NodeConfig:
         if self.trust == "cooperative" and self.robust != RobustConfig():
             raise ValueError('[robust] does nothing without trust = "byzantine"')
-        if self.trust == "byzantine" and "momentum" in self.train.model_fields_set:
-            if self.train.momentum > 0:
-                raise ValueError(
-                    f"train.momentum is {self.train.momentum:g}, must be 0 with trust = "
-                    '"byzantine": momentum gathers whatever bias the clip lets through'
-                )
+        has_momentum = "momentum" in self.train.model_fields_set and self.train.momentum > 0
+        if self.trust == "byzantine" and has_momentum:
+            raise ValueError(
+                f"train.momentum is {self.train.momentum:g}, must be 0 with trust = "
+                '"byzantine": momentum gathers whatever bias the clip lets through'
+            )
         if self.limits.pending < self.gossip.outstanding:
             raise ValueError(
                 f"limits.pending is {self.limits.pending}, "
@@ -367,8 +367,8 @@ def changed(text: str) -> tuple[str, Any]:
 def plain(text: str) -> Any:
     """A value as TOML reads it, or the text itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parsed(f"value = {text}")["value"]
+    except ConfigError:
         return text
 
 

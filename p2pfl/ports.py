@@ -254,7 +254,7 @@ class Notary(Protocol):
         ...
 
     def is_signed(self, node: str, message: bytes, proof: bytes) -> bool:
-        """Whether `proof` is the signature, by the key whose fingerprint is `node`, of `message`."""
+        """Whether `proof` signs `message` by the key whose fingerprint is `node`."""
         ...
 
     def is_admissions(self, message: bytes, proof: bytes) -> bool:

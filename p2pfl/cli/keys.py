@@ -85,7 +85,7 @@ def passed(config: DeviceConfig, key: str | None) -> Pass:
     Raises:
         ConfigError: it cannot be read, has a typo, or is not for nodes.
     """
-    from p2pfl.edge.credentials import read_chain
+    from p2pfl.edge.certfiles import read_chain
 
     if config.cert is not None:
         if key is not None:

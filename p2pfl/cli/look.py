@@ -208,7 +208,7 @@ def readable(found: Mapping[str, Any]) -> str:
     """
     try:
         return _readable(_printable(found))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise NetworkError(
             f"its status is not as this version ({p2pfl.__version__}) knows it "
             f"({type(error).__name__}: {error}); --json prints it as it is"

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import click
 from p2pfl.cli.keys import KEY_HELP
 from p2pfl.config import DeviceConfig, changed, from_mapping, put
 from p2pfl.errors import ConfigError
+from p2pfl.toml import parsed
 
 if TYPE_CHECKING:
     from p2pfl.cli.assemble import Prepared
@@ -130,12 +130,12 @@ def configured(
     if config_file is not None:
         where = f"{config_file} and options"
         try:
-            values |= tomllib.loads(Path(config_file).read_text(encoding="utf-8"))
+            values |= parsed(Path(config_file).read_bytes())
         except OSError as error:
             fix = "give the path of a TOML file"
             raise ConfigError(f"--config {config_file}: {error.strerror}; {fix}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--config {config_file} is not TOML: {error}") from None
+        except ConfigError as error:
+            raise ConfigError(f"--config {config_file}: {error}") from None
     for setting in settings:
         put(values, *changed(setting))
     for name, value in options.items():

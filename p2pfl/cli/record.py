@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pfl.errors import ConfigError, TaskError
+from p2pfl.toml import parsed
 
 if TYPE_CHECKING:
     from p2pfl.config import DeviceConfig, NodeConfig
@@ -143,12 +143,12 @@ def _configured(path: Path) -> DeviceConfig:
     from p2pfl.config import DeviceConfig, from_mapping
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = parsed(path.read_bytes())
     except OSError as error:
         fix = "give the path of a TOML file"
         raise ConfigError(f"--config {path}: {error.strerror}; {fix}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} is not TOML: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"--config {path}: {error}") from None
     return from_mapping({"task": "?", **values}, DeviceConfig, where=f"--config {path}")
 
 

@@ -271,7 +271,7 @@ def _recorded(folder: Path) -> tuple[Scenario, dict[str, Any]]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         engine, values = about["engine"], about["scenario"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}; give the folder of a run") from None
     if engine != "virtual":
         raise ConfigError(f"{folder} is a run of real processes, only virtual ones replay")

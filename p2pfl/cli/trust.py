@@ -236,7 +236,7 @@ def _check_replaceable(path: Path, node: str) -> None:
     Raises:
         ConfigError: it is anything else.
     """
-    from p2pfl.edge.credentials import read_chain
+    from p2pfl.edge.certfiles import read_chain
 
     if not path.exists():
         return
@@ -249,6 +249,6 @@ def _check_replaceable(path: Path, node: str) -> None:
 
 
 def _day(wall: float) -> str:
-    from p2pfl.edge.credentials import said
+    from p2pfl.edge.certfiles import said
 
     return said(wall)

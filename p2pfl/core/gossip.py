@@ -303,6 +303,8 @@ class GossipState:
                 return Mixed("replaced"), nothing
             case Adopt() if self.should_adopt(answer.age):
                 return Mixed("adopt"), self._replace(answer.payload, answer.age)
+            case Swap() if self.robust is None:
+                return Mixed("ignored"), nothing  # a member in another mode
             case Swap():
                 return self._await_judgement(pending.peer, answer.payload, answer.age), nothing
             case Refused():

@@ -27,7 +27,7 @@ class Snapshot:
         age, own_steps: of the model then.
         taken: when.
         users: who reads it.
-        digest: SHA-256 of the encoded bytes, once `digested` was driven to its end.
+        digest: of the encoded bytes (`core.statements`), once `digested` was driven to its end.
     """
 
     encoded: Encoded

@@ -15,22 +15,25 @@ Rule of the file: nothing is believed here: the caller has checked the signature
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import msgpack
 import numpy as np
+from blake3 import blake3
 
 from p2pfl.core.messages import Denial, Statement
 
 DIGEST_BYTES = 32
-"""SHA-256 of a payload: processors have instructions for it."""
 
 
-def new_digest() -> hashlib._Hash:
-    """To be told a payload piece by piece."""
-    return hashlib.sha256(usedforsecurity=True)
+def new_digest() -> blake3:
+    """To be told a payload piece by piece.
+
+    BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn 2020): several times as fast as SHA-256, also
+    on small devices, whose processors have no instructions for the latter.
+    """
+    return blake3()
 
 
 def statement_bytes(run: str, statement: Statement) -> bytes:

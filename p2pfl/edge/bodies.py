@@ -9,6 +9,8 @@ however large the model.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -150,7 +152,8 @@ class Incoming:
         if self._patience is not None and end > self._filled:
             self._patience.awaits(end - self._filled)
         while self._filled < end:
-            chunk = await self._content.readany()
+            with _closed_is_reset():
+                chunk = await self._content.readany()
             if not chunk:
                 raise WireError(f"payload ended after {self._filled} of {total} bytes")
             if self._filled + len(chunk) > total:
@@ -183,12 +186,22 @@ async def read_head(
     if length is None:
         raise WireError("body has no length, expected Content-Length")
     try:
-        prefix = await content.readexactly(wire.LENGTH.size)
-        header_bytes = wire.header_length(prefix, limits.header_bytes)
-        head = wire.decode_header(await content.readexactly(header_bytes))
+        with _closed_is_reset():
+            prefix = await content.readexactly(wire.LENGTH.size)
+            header_bytes = wire.header_length(prefix, limits.header_bytes)
+            head = wire.decode_header(await content.readexactly(header_bytes))
     except asyncio.IncompleteReadError as error:
         raise WireError(f"message ended after {len(error.partial)} bytes of a header") from None
     expected = wire.LENGTH.size + header_bytes + head.payload_bytes
     if length != expected:
         raise WireError(f"body has {length} bytes, expected {expected}")
     return head
+
+
+@contextmanager
+def _closed_is_reset() -> Iterator[None]:
+    """What aiohttp says of reading from a connection that we have just closed ourselves."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionResetError(str(error)) from None

@@ -18,13 +18,15 @@ import secrets
 import ssl
 import tempfile
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
 
 from p2pfl.edge import certificates
+from p2pfl.edge.certfiles import check_own, said, stamp
+from p2pfl.edge.certfiles import read_authority as read_authority
+from p2pfl.edge.certfiles import read_chain as read_chain
 from p2pfl.edge.certificates import BACK_S, UNFIT, Chain
 from p2pfl.edge.nodekey import NodeKey as NodeKey
 from p2pfl.edge.nodekey import is_signature
@@ -39,9 +41,6 @@ the clocks of two members may always differ by half a day."""
 
 WARN_S = 3 * 86_400.0
 """So long before its end, and a last time at a third of that, a given certificate is spoken of."""
-
-_FILE_MAX = 65_536
-_CLOCK = "if that is wrong, set the clock of this device (`timedatectl set-ntp true`)"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,10 +118,10 @@ class Credentials:
             ConfigError: a file cannot be read, they are of different runs, or the certificate is
                 another node's, not valid yet, or not any more.
         """
-        stamp = _stamp(file)
+        changed = stamp(file)
         found = read_chain(file, authority)
-        _check_own(found, key, file, now_wall)
-        return cls(key=key, chain=found, file=file, authority=authority, _stamp=stamp)
+        check_own(found, key.node, file, now_wall)
+        return cls(key=key, chain=found, file=file, authority=authority, _stamp=changed)
 
     # --- who, and which run ----------------------------------------------------------------------
 
@@ -220,11 +219,11 @@ class Credentials:
         assert self.file is not None
         found = None
         try:
-            stamp = _stamp(self.file)
-            if stamp != self._stamp:
-                self._stamp = stamp
+            changed = stamp(self.file)
+            if changed != self._stamp:
+                self._stamp = changed
                 found = read_chain(self.file, self.authority)
-                _check_own(found, self.key, self.file, now_wall)
+                check_own(found, self.node, self.file, now_wall)
                 if found.tag != self.tag:
                     raise ConfigError(
                         f"{self.file} is of run {found.tag}, this node of {self.tag}; restart it"
@@ -282,59 +281,6 @@ def peer_node(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> str:
     return _node(der)
 
 
-def read_chain(file: Path, authority: Path | None = None) -> Chain:
-    """A node's certificate, as `p2pfl admit` wrote it.
-
-    Args:
-        file: the leaf, and after it the authority, which may also come from `authority`.
-        authority: `run.crt`; must then be the one in `file`.
-
-    Raises:
-        ConfigError: a file cannot be read or is damaged, or they are of different runs.
-    """
-    found = _read(file, "certificate")
-    run = None if authority is None else read_authority(authority)
-    if len(found) == 1 and run is not None:
-        found.append(run)
-    if len(found) != 2:
-        raise ConfigError(
-            f"certificate {file} holds {len(found)} certificates, expected the node's and the "
-            "run's; give the file that `p2pfl admit` wrote"
-        )
-    if run is not None and certificates.raw_key(found[1]) != certificates.raw_key(run):
-        raise ConfigError(
-            f"certificate {file} is not of the run of {authority}; have it admitted with that "
-            "run's key, or give the run.crt that fits"
-        )
-    try:
-        return certificates.chain(*found)
-    except ConfigError as error:
-        raise ConfigError(f"certificate {file}: {error}; have it made anew") from None
-
-
-def read_authority(path: Path) -> x509.Certificate:
-    """The certificate of a strict run's authority.
-
-    Raises:
-        ConfigError: it cannot be read, or is none.
-    """
-    found = _read(path, "run certificate")
-    try:
-        if len(found) != 1:
-            raise ConfigError(f"{len(found)} certificates, expected one")
-        certificates.check_authority(found[0])
-    except ConfigError as error:
-        raise ConfigError(
-            f"run certificate {path}: {error}; give the run.crt that `p2pfl run-key split` wrote"
-        ) from None
-    return found[0]
-
-
-def said(wall: float) -> str:
-    """A moment for people, in UTC."""
-    return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M} UTC"
-
-
 def _span(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours"
@@ -363,39 +309,3 @@ def _context(protocol: int, chain: Chain) -> ssl.SSLContext:
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_verify_locations(cadata=certificates.der(chain.authority))
     return context
-
-
-def _check_own(found: Chain, key: NodeKey, file: Path, now_wall: float) -> None:
-    if found.node != key.node:
-        raise ConfigError(
-            f"certificate {file} is for node {found.node}, but this node is {key.node}; have "
-            "the request admitted that `p2pfl id` prints here, or give the right --state-dir"
-        )
-    here = f"the clock of this device says {said(now_wall)}; {_CLOCK}"
-    if now_wall < found.since:
-        raise ConfigError(f"certificate {file} is valid from {said(found.since)} on, {here}")
-    if now_wall > found.until:
-        raise ConfigError(
-            f"certificate {file} ended {said(found.until)}, {here}; else have this node admitted "
-            "again (`p2pfl id`, `p2pfl admit`)"
-        )
-
-
-def _read(path: Path, what: str) -> list[x509.Certificate]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_MAX)
-    except OSError as error:
-        raise ConfigError(f"{what} {path}: {error.strerror}; give its path") from None
-    try:
-        return certificates.parse_pem(data)
-    except ConfigError as error:
-        raise ConfigError(f"{what} {path}: {error}; have it made anew, or copy it again") from None
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ConfigError(f"certificate {path}: {error.strerror}; give its path") from None
-    return found.st_mtime_ns, found.st_size, found.st_ino

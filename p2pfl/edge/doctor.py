@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from p2pfl.edge.announcement import compatible, is_keyed, tagged
-from p2pfl.edge.credentials import Credentials, said
+from p2pfl.edge.certfiles import said
+from p2pfl.edge.credentials import Credentials
 from p2pfl.edge.interfaces import Interface, Verdict, multicast_addresses, survey
 from p2pfl.edge.mdns import browse
 from p2pfl.edge.probes import (

@@ -30,7 +30,7 @@ HANDSHAKE_S = 5.0
 """From the first packet to the last of a handshake; a slow radio needs one."""
 
 _BACKLOG = 256
-_AT_ONCE = 16
+_LOOKED_AT, _SEATED = 64, 4
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.25
 _GOODBYE_S = 1.0
@@ -103,8 +103,10 @@ class Door:
         async with asyncio.TaskGroup() as greetings:
             while True:
                 await _readable(listening)
-                # a crowd at the door must not keep those inside from being served
-                for _ in range(_AT_ONCE):
+                # a crowd at the door must not keep those inside from being served, nor fill the
+                # kernel's queue: to send somebody away is quick
+                seated = 0
+                for _ in range(_LOOKED_AT):
                     try:
                         accepted, address = listening.accept()
                     except OSError as error:
@@ -117,6 +119,9 @@ class Door:
                         greeting = greetings.create_task(self._greet(seat), name="greeting")
                         # also of a task that is cancelled before it begins
                         greeting.add_done_callback(partial(_close_unless_open, seat))
+                        seated += 1
+                        if seated == _SEATED:
+                            break
 
     def _seat(self, accepted: socket.socket, host: str) -> Seat | None:
         accepted.setblocking(False)

@@ -14,7 +14,7 @@ import os
 import stat
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -73,7 +73,7 @@ class NodeKey:
             )
         try:
             private = serialization.load_pem_private_key(data, None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
             reason = "encrypted" if isinstance(error, TypeError) else "not the PEM that was written"
             raise StateError(f"{path} is damaged: {reason}; {_FIX}") from None
         if not isinstance(private, Ed25519PrivateKey):

@@ -131,8 +131,8 @@ class Node:
             notary=notary,
             reputation=Reputation(config.reputation, config.limits.peers),
             convicted=evidence,
+            deny_list=deny_list,
         )
-        self._deny_list = deny_list
         self._tasks: asyncio.TaskGroup | None = None
         requests = Requests(self.vitals)
         self.asking = Asking(self.vitals, requests, self._spawn)
@@ -235,8 +235,8 @@ class Node:
             await asyncio.sleep(_UPKEEP_S)
 
     def _look_at_deny_list(self) -> None:
-        if self._deny_list is not None:
-            for denial in self._deny_list.fresh():
+        if self.vitals.deny_list is not None:
+            for denial in self.vitals.deny_list.fresh():
                 self.vitals.deny(denial)
 
     async def _checkpoints(self) -> None:

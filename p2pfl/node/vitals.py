@@ -24,7 +24,7 @@ from p2pfl.core.reputation import Reputation
 from p2pfl.core.statements import Evidence, Witness, denial_bytes, statement_bytes
 from p2pfl.core.tally import Tally
 from p2pfl.core.weights import Layout
-from p2pfl.ports import Clock, Journal, Notary, Transport
+from p2pfl.ports import Clock, DenyList, Journal, Notary, Transport
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Vitals:
         reputation: our opinion of peers.
         denied: who may not take part, by id; those without a proof are our own opinion.
         convicted: told of evidence against a peer.
+        deny_list: keeps what peers tell of who is denied.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Vitals:
     reputation: Reputation
     denied: dict[str, Denial] = field(default_factory=dict)
     convicted: Callable[[Evidence], None] | None = None
+    deny_list: DenyList | None = None
 
     def packet(self, body: Body, to: str | None) -> Packet:
         """Wrap what we say to member `to`, None for a stranger."""
@@ -159,14 +161,15 @@ class Vitals:
                 self.convicted(evidence)
         return True
 
-    def hear_denial(self, denial: Denial) -> Denial | None:
-        """Obey a denial that a peer passed on, if it is new and signed; given back if so."""
-        if denial.node in self.denied or self.notary is None:
-            return None
-        if not self.notary.is_admissions(denial_bytes(denial), denial.proof):
-            return None
-        self.deny(denial)
-        return denial
+    def hear_denial(self, denial: Denial) -> None:
+        """Obey a denial that a peer passed on, if it is new and signed."""
+        known = self.denied.get(denial.node)
+        if self.notary is None or (known is not None and known.proof):
+            return
+        if self.notary.is_admissions(denial_bytes(denial), denial.proof):
+            self.deny(denial)
+            if self.deny_list is not None:
+                self.deny_list.keep(denial)
 
     def deny(self, denial: Denial) -> None:
         """From now on this node does not take part, as far as we are concerned."""

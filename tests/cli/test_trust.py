@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import stat
@@ -14,11 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from p2pfl.cli import cli, main
+from p2pfl.cli.assemble import _renewing
 from p2pfl.core.messages import Statement
 from p2pfl.core.statements import Evidence, denial_bytes, statement_bytes
 from p2pfl.edge import denials
+from p2pfl.edge.certfiles import read_chain
 from p2pfl.edge.certificates import authority_certificate, chain, leaf_certificate, pem, raw_key
-from p2pfl.edge.credentials import read_chain
+from p2pfl.edge.credentials import FORWARD_S, Credentials
 from p2pfl.edge.evidence import EVIDENCE, EvidenceFiles
 from p2pfl.edge.identity import node_key
 from p2pfl.edge.keytext import ADMISSION
@@ -176,6 +179,17 @@ def test_who_looks_with_a_bad_key_is_told_and_does_not_look_without(
     heard = capsys.readouterr()
     assert (ended.value.code, heard.out) == (2, "")
     assert said in heard.err
+
+
+async def test_a_running_node_keeps_its_certificate_valid() -> None:
+    now = time.time()
+    anna = Credentials.member(NodeKey.new(), KEY, now - 2 * FORWARD_S)
+    assert anna.expires_at < now
+    async with asyncio.TaskGroup() as tasks:
+        renewing = tasks.create_task(_renewing(anna), name="certificate")
+        await asyncio.sleep(0)
+        renewing.cancel()
+    assert anna.expires_at == pytest.approx(now + FORWARD_S, abs=30)
 
 
 # --- making keys ---------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from p2pfl.core.messages import Denial
 from p2pfl.core.statements import denial_bytes
 from p2pfl.edge import certificates
+from p2pfl.edge.certfiles import read_chain
 from p2pfl.edge.certificates import BACK_S, authority_certificate, chain, leaf_certificate, pem
-from p2pfl.edge.credentials import FORWARD_S, WARN_S, Credentials, peer_node, read_chain
+from p2pfl.edge.credentials import FORWARD_S, WARN_S, Credentials, peer_node
 from p2pfl.edge.keytext import ADMISSION
 from p2pfl.edge.nodekey import NodeKey
 from p2pfl.edge.runkey import RunKey

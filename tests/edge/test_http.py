@@ -706,6 +706,19 @@ async def test_beyond_the_limit_the_silent_go_first_and_the_longest_silent_of_th
         assert not any(reader.at_eof() for reader in late[7:])
 
 
+async def test_a_connection_that_is_closed_under_its_question_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    boris = Someone()
+    limits = LimitsConfig(connections=1, first_byte_s=60.0)
+    async with serving(boris, limits=limits) as transport, AsyncExitStack() as crowd:
+        for _ in range(6):
+            _, writer = await crowd.enter_async_context(connected(transport))
+            writer.write(post(ASKED[:30], length=len(ASKED)))
+        await come_true(lambda: len(boris.faults) >= 6)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_the_silent_have_a_quarter_of_the_seats() -> None:
     boris = Someone()
     limits = LimitsConfig(connections=64, first_byte_s=60.0)

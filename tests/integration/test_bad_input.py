@@ -106,7 +106,7 @@ def refused(
         ("--config bounds.toml", "weight x outstanding is 1.8, must be <= 1"),
         ("--config gone.toml", "--config gone.toml: No such file or directory"),
         ("--config .", "--config .: Is a directory"),
-        ("--config prose.toml", "--config prose.toml is not TOML: "),
+        ("--config prose.toml", "--config prose.toml: not TOML: "),
         ("--set nothing", "--set nothing: expected KEY=VALUE, as in gossip.codec=int8"),
         ("--set =3", "--set =3: expected KEY=VALUE"),
         ("--set gosip.codec=int8", "unknown key 'gosip', did you mean 'gossip'?"),

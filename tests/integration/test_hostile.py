@@ -124,7 +124,7 @@ async def besieged(
     await nodes.ready()
     now = await anna.until(lambda now: mixed(now) > 20)
     memory = anna.memory_bytes
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32)) as session:
         yield Stranger(anna, dict(now), session, secrets.token_hex(16)), boris
     for node in (anna, boris):
         before = await node.status()
@@ -286,19 +286,26 @@ async def test_connections_that_are_silent_or_drip_are_closed_and_counted(nodes:
                                 await reader.read()
                                 return
 
-        async with asyncio.timeout(PATIENCE_S):
-            await asyncio.gather(
-                *(stranger.say(b"") for _ in range(100)),
-                *(stranger.say(b"POST /v1/exchange HTT") for _ in range(20)),
+        # those that have asked something first: the silent would take their seats, and are as many
+        # as one address may send in a burst
+        crowds = (
+            (
                 *(drip(post(asked)) for _ in range(5)),
                 *(stranger.say(post(asked[:40], length=len(asked))) for _ in range(5)),
                 *(stranger.say(post(asked[:40], length=2**40)) for _ in range(5)),
-                return_exceptions=True,
-            )
+            ),
+            (
+                *(stranger.say(b"") for _ in range(100)),
+                *(stranger.say(b"POST /v1/exchange HTT") for _ in range(20)),
+            ),
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            for crowd in crowds:
+                await asyncio.gather(*crowd, return_exceptions=True)
         now = await stranger.victim.status()
         assert mixed(now) > began + 20, "nobody was answered meanwhile"
-        assert counted(stranger.victim, HOST)["more than 32 connections"] >= 50
-        assert counted(stranger.victim, HOST)["asked nothing for 1 s"] >= 5
+        assert counted(stranger.victim, HOST)["more than 8 that ask nothing"] >= 50
+        assert counted(stranger.victim, HOST)["asked nothing for 1 s"] >= 1
         assert refusals(now, "slower than the bound on a body") >= 5
 
 

@@ -47,16 +47,16 @@ class Known(Insight):
     def __init__(self, models: np.ndarray, before: np.ndarray | None = None) -> None:
         self.given, self.before = models, before
 
-    def models(self) -> np.ndarray:
+    def models(self) -> Any:
         return self.given
 
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Any:
         return self.given.mean(axis=0)
 
     def mean_before(self) -> np.ndarray | None:
         return self.before
 
-    def odd_one(self) -> np.ndarray:
+    def odd_one(self) -> Any:
         return self.given[1]
 
 
@@ -87,6 +87,8 @@ def scenario(attack: str, **values: Any) -> Scenario:
 
 
 ROBUST = {"trust": "byzantine"}
+SILENT = 4.5
+"""How far the mean is from the optimum where hostile nodes say nothing: their part is missing."""
 
 
 # --- what is said -------------------------------------------------------------------------------
@@ -270,11 +272,10 @@ def off(attack: str, **values: Any) -> float:
     return found
 
 
-@pytest.mark.parametrize("attack", ["sign-flip", "gaussian", "ipm", "replay", "old-age"])
+@pytest.mark.parametrize("attack", ["sign-flip", "gaussian", "replay", "old-age"])
 def test_members_that_trust_each_other_are_led_astray(attack: str) -> None:
-    strength = {"gaussian": 20.0, "ipm": 5.0}.get(attack)
-    adversary = {} if strength is None else {"strength": strength}
-    assert off(attack, adversary=adversary) > 1.5 * off("none")
+    adversary = {"strength": 20.0} if attack == "gaussian" else {}
+    assert off(attack, adversary=adversary) > SILENT + 0.5
 
 
 def test_a_model_that_claims_to_be_the_oldest_is_adopted_by_who_trusts() -> None:
@@ -293,7 +294,7 @@ def test_what_is_no_number_reaches_nobodys_model() -> None:
     trace, found = run(scenario("non-finite"))
     assert not trace.deaths
     assert all(np.isfinite(x).all() for x in found.models.values())  # type: ignore[attr-defined]
-    assert off("non-finite") < 2 * off("none") + 0.5
+    assert off("non-finite") < SILENT
 
 
 def test_wrong_shapes_suspend_who_sends_them() -> None:
