@@ -185,7 +185,7 @@ class RobustConfig(_Frozen):
         0.3, description="clip: a model farther away than this share of our own norm is refused"
     )
     quantile: float = Field(
-        0.25,
+        0.12,
         gt=0,
         le=1,
         description="clip: a difference is shortened to this quantile of the peers' distances",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import shlex
 import signal
@@ -146,6 +147,7 @@ def replay(folder: Path, as_json: bool, quiet: bool) -> None:
             _interruptible(),
             showing(console, f"replay of {asked.name}", quiet=quiet) as show,
         ):
+            _keep_to_the_events()
             trace = simulate(asked, show, recorded=recorded)
         events, event_hash = trace.events, trace.event_hash
         if event_hash != then["event_hash"]:
@@ -181,12 +183,19 @@ def _played(
             from p2pfl.scenario.virtual import simulate
 
             _note(asked, engine, folder, None)
+            _keep_to_the_events()
             events = None if no_events else folder / eventlog.LOG
             trace = simulate(asked, show, events=events)
         else:
             trace = _with_processes(asked, folder, show)
     _note(asked, engine, folder, trace)
     return trace
+
+
+def _keep_to_the_events() -> None:
+    """What a simulated node would warn its owner of stands in the event log, a thousand times."""
+    if logging.getLogger().level == logging.WARNING:
+        logging.getLogger("p2pfl.node").setLevel(logging.ERROR)
 
 
 def _with_processes(asked: Scenario, folder: Path, show: Callable[[Progress], None]) -> Trace:

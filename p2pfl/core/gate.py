@@ -111,9 +111,11 @@ class Gate:
         return min(float(np.quantile(distances, self._config.quantile)), self.reach)
 
     def believed_age(self, claimed: int) -> int:
-        """An age that one peer claims, as far as most others bear it out."""
+        """An age that one peer claims, as far as most others bear it out; 0 while few are known."""
+        if len(self._peers) < _KNOWN_LEAST:
+            return 0
         ages = sorted(age for _, age in self._peers.values())
-        return min(claimed, ages[len(ages) // 2]) if ages else claimed
+        return min(claimed, ages[(len(ages) - 1) // 2])
 
     def needs_rescue(self) -> bool:
         """Whether so many peers refused us in a row that the stray one must be us."""

@@ -63,6 +63,7 @@ class Outbox:
         self._next_seq = 0
         self._open: dict[str, dict[int, Pending]] = {}
         self._in_flight: dict[int, Pending] = {}
+        self._slow: dict[str, int] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
@@ -76,7 +77,7 @@ class Outbox:
     def owing(self) -> set[str]:
         """Peers that are being asked, or whose earlier answers we wait for more than once: a link
         that is jammed is not cleared by asking more."""
-        asked = {pending.peer for pending in self._in_flight.values()}
+        asked = {pending.peer for pending in self._in_flight.values()} | self._slow.keys()
         return asked | {peer for peer, by_seq in self._open.items() if len(by_seq) >= _OWED_MOST}
 
     def set_aside(self, lineage: int) -> float:
@@ -97,11 +98,17 @@ class Outbox:
         self._in_flight[pending.seq] = pending
         return pending
 
+    def let_go_on(self, pending: Pending) -> None:
+        """Its answer may still come, but holds no slot and no share any more; its peer is not asked
+        again before it has ended."""
+        if self._in_flight.pop(pending.seq, None) is not None:
+            self._slow[pending.peer] = pending.seq
+
     def left_to_resolve(self, pending: Pending, since: float) -> None:
         """No answer came in time; it is asked about from now on."""
         if not pending.unresolved:
             pending.unresolved, pending.unresolved_since = True, since
-            self._in_flight.pop(pending.seq, None)
+            self._ends_waiting(pending)
 
     def find(self, peer: str, seq: int) -> Pending | None:
         """The open exchange `seq` with `peer`, if it is open."""
@@ -109,11 +116,16 @@ class Outbox:
 
     def close(self, pending: Pending) -> None:
         """Its end is known."""
-        self._in_flight.pop(pending.seq, None)
+        self._ends_waiting(pending)
         by_seq = self._open.get(pending.peer, {})
         by_seq.pop(pending.seq, None)
         if not by_seq:
             self._open.pop(pending.peer, None)
+
+    def _ends_waiting(self, pending: Pending) -> None:
+        self._in_flight.pop(pending.seq, None)
+        if self._slow.get(pending.peer) == pending.seq:
+            del self._slow[pending.peer]
 
     def floor(self, peer: str) -> int:
         """All our exchanges with `peer` below this seq are finished."""

@@ -12,6 +12,8 @@ _SMOOTHING = 0.2
 """Share of a new measurement in a moving average: about the last ten count."""
 
 _MISSES_MAX = 4
+_MEDIAN_KEPT = 32
+"""So many questions are answered with one median of all peers: to sort them costs."""
 
 
 def smoothed(mean: float, value: float) -> float:
@@ -76,6 +78,7 @@ class Meters:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._meters: dict[str, PeerMeter] = {}
+        self._median_s, self._looks = 0.0, 0
 
     def of(self, peer: str) -> PeerMeter:
         """The peer's meter, a new one if there is none."""
@@ -85,6 +88,21 @@ class Meters:
                 del self._meters[next(iter(self._meters))]
             meter = self._meters[peer] = PeerMeter()
         return meter
+
+    def usual_s(self) -> float:
+        """How long the median peer takes to answer an exchange; 0 while nothing is known."""
+        if self._looks == 0 or self._median_s == 0:
+            means = sorted([m.whole.mean_s for m in self._meters.values() if m.whole.mean_s > 0])
+            self._median_s = means[(len(means) - 1) // 2] if means else 0.0
+        self._looks = (self._looks + 1) % _MEDIAN_KEPT
+        return self._median_s
+
+    def slowness(self, peer: str) -> float:
+        """How many times as long as the median peer one takes to answer an exchange; or 1."""
+        known, usual_s = self._meters.get(peer), self.usual_s()
+        if known is None or known.whole.mean_s == 0 or usual_s == 0:
+            return 1.0
+        return max(known.whole.mean_s / usual_s, 1.0)
 
     def patience_s(self, peer: str, *, whole: bool) -> float:
         """How long an answer of `peer` may take, judged by other peers while it is new; or 0."""

@@ -17,7 +17,7 @@ from p2pfl.config import ReputationConfig
 from p2pfl.core.messages import Reason
 
 POINTS: Mapping[str, float] = {
-    Reason.MALFORMED: 2.0,
+    Reason.MALFORMED: 1.0,
     Reason.SHAPE: 4.0,
     Reason.NORM: 2.0,
     Reason.CLIP: 4.0,

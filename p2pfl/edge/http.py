@@ -197,7 +197,7 @@ class HttpTransport:
                 self.traffic.bytes_out += body.size
                 if response.status != HTTPStatus.OK:
                     text = (await response.content.read(256)).decode(errors="replace").strip()
-                    raise WireError(f"{address} answered {response.status}: {text}")
+                    raise PeerTimeout(f"{address} answered {response.status}: {text}")
                 content, length = response.content, response.content_length
                 head = await read_head(content, length, self.limits)
                 self._check_speaker(response, packet, head.packet)

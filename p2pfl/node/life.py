@@ -221,6 +221,7 @@ class Node:
         while True:
             now = vitals.clock()
             self._look_at_deny_list()
+            self.asking.let_slow_ones_go_on()
             for ask in vitals.members.tick(now):
                 self._spawn(self._meeting.probe(ask), name=f"probe {ask.target[:8]}")
             vitals.note(vitals.members.changes())

@@ -93,8 +93,9 @@ class Meeting:
         if reached.packet is None:
             how = "seen, but" if node else "given as a peer, but"
             if node is None and address not in self._vitals.others:
-                log.warning("peer %s does not answer (%s); still trying", address, reached.outcome)
-            self._vitals.keep_out(address, Refused(Reason.UNREACHABLE, f"{how} {reached.outcome}"))
+                log.warning("peer %s does not answer: %s; still trying", address, reached.detail)
+            why = reached.detail if reached.outcome != "unreachable" else reached.outcome
+            self._vitals.keep_out(address, Refused(Reason.UNREACHABLE, f"{how} {why}"[:200]))
             return False
         if isinstance(reached.body, Ack):
             self._vitals.others.pop(address, None)

@@ -35,11 +35,16 @@ _NEVER_MIXES = (Reason.RUN, Reason.LAYOUT, Reason.SELF, Reason.VERSION)
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How a request ended: the answering packet, or None and what went wrong."""
+    """How a request ended: the answering packet, or None and what went wrong.
+
+    Attributes:
+        detail: what went wrong, in a sentence.
+    """
 
     packet: Packet | None
     outcome: str
     seconds: float
+    detail: str = ""
 
     @property
     def body(self) -> Body | None:
@@ -100,7 +105,9 @@ class Requests:
         except TimeoutError:
             outcome, detail = "timeout", f"no answer within {timeout:.1f} s"
         except PeerError as error:
-            outcome, detail = type(error).__name__.removeprefix("Peer").lower(), str(error)
+            is_wire = isinstance(error, WireError)
+            outcome = "wire" if is_wire else type(error).__name__.removeprefix("Peer").lower()
+            detail = str(error)
         else:
             seconds = vitals.clock() - started
             if isinstance(reply.body, Refused) and reply.body.reason in _NEVER_MIXES:
@@ -128,7 +135,7 @@ class Requests:
             vitals.accuse(expected, Reason.MALFORMED)
         else:
             vitals.tally.against(expected or address, outcome)
-        return Reached(None, outcome, vitals.clock() - started)
+        return Reached(None, outcome, vitals.clock() - started, detail)
 
     def _bounded(self, room: Callable[[int], Bytes] | None) -> Callable[[int], Bytes]:
         """An answer may claim any size; ours is the largest that can be of use."""

@@ -47,3 +47,22 @@ def test_meters_of_made_up_peers_are_bounded():
     assert meters.of("peer 99").lag_cycles == 1
     assert meters.of("peer 0") == PeerMeter()
     assert len(meters._meters) == 5
+
+
+def test_slowness_is_measured_against_the_median_peer() -> None:
+    meters = Meters(10)
+    assert meters.slowness("a") == 1
+    for peer, seconds in (("a", 0.1), ("b", 0.1), ("c", 0.1), ("d", 5.0)):
+        meters.of(peer).whole.came(seconds)
+    assert meters.slowness("a") == 1
+    assert meters.slowness("d") == pytest.approx(50)
+    assert meters.slowness("stranger") == 1
+
+
+def test_most_peers_decide_what_is_slow_however_slow_the_others_are() -> None:
+    meters = Meters(10)
+    for number in range(5):
+        meters.of(f"fast {number}").whole.came(0.01)
+        meters.of(f"slow {number}").whole.came(1e6)
+    assert meters.slowness("fast 0") == 1
+    assert meters.slowness("slow 0") == pytest.approx(1e8)

@@ -430,8 +430,6 @@ POISON = wire.encode(
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nno thanks", "400: no thanks"),
-        (b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "307"),
         (http(b"garbage, and quite a lot of it"), "header has 1651663207 bytes"),
         (http(b"\xff\xff\xff\xff" + WHOLE), "header has 4294967295 bytes, expected 1 to 65536"),
         (http(b"\x08\0\0\0" + b"\xc1" * 8), "header is not msgpack"),
@@ -451,13 +449,29 @@ async def test_an_answer_that_is_no_message_is_the_peers_fault(
     assert complaint in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nno thanks", "400: no thanks"),
+        (b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "307"),
+    ],
+)
+async def test_another_status_is_no_answer_and_nobodys_malice(
+    answer: bytes, complaint: str
+) -> None:
+    async with serving() as asker, saying(answer, stays=True) as address:
+        with pytest.raises(PeerTimeout) as error:
+            await asker.request(address, packet(Probe()))
+    assert complaint in str(error.value)
+
+
 async def test_no_redirection_is_followed() -> None:
     victim = Someone()
     async with serving(victim) as there:
         target = b"http://%s/v1/probe" % there.address.encode()
         answer = b"HTTP/1.1 307 Go\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % target
         async with serving() as asker, saying(answer, stays=True) as address:
-            with pytest.raises(WireError, match="answered 307"):
+            with pytest.raises(PeerTimeout, match="answered 307"):
                 await asker.request(address, packet(Probe()))
     assert victim.heard == []
 
@@ -505,7 +519,7 @@ async def test_an_ipv6_address_is_written_in_brackets() -> None:
 async def test_an_address_that_is_none_is_refused_and_counted(declared: str) -> None:
     boris = Someone()
     async with two(boris) as (asker, answerer):
-        with pytest.raises(WireError, match="400: address is"):
+        with pytest.raises(PeerTimeout, match="400: address is"):
             await asker.request(answerer.address, packet(Probe(), declared))
     assert boris.heard == []
     assert [address for address, _ in boris.faults] == ["127.0.0.1:0"]

@@ -21,7 +21,7 @@ from p2pfl.edge.http import HttpTransport
 from p2pfl.edge.listening import HANDSHAKE_S
 from p2pfl.edge.nodekey import NodeKey
 from p2pfl.edge.runkey import RunKey
-from p2pfl.errors import PeerUnreachable, WireError
+from p2pfl.errors import PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Answered, Forward, Reply
 from tests.edge.test_http import (
     BIG,
@@ -276,7 +276,7 @@ async def test_clocks_that_are_days_apart_are_named(shift_s: float, complaint: s
 async def test_an_open_node_that_asks_a_keyed_one_is_told_what_it_lacks() -> None:
     boris = speaking(member("boris"))
     async with serving() as asker, keyed(member("boris"), boris) as answerer:
-        with pytest.raises(WireError, match="400: this node is in a run with a key: start yours"):
+        with pytest.raises(PeerTimeout, match="400: this node is in a run with a key: start yours"):
             await asker.request(answerer.address, packet(Probe()))
         await come_true(lambda: boris.faults)
     assert boris.faults == [("127.0.0.1:0", "spoke no TLS to a node that has a key")]
