@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: install demo test check format fuzz bench clean
 SEEDS ?= 1000
+SECONDS ?= 600
 
 install: $(STAMP)  ## make .venv with everything in it
 
@@ -40,11 +41,12 @@ format: install  ## what `check` would complain about, where a tool can mend it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-fuzz: install  ## random faults over whole swarms: make fuzz SEEDS=1000
+fuzz: install  ## random faults over whole swarms, hostile bytes for every reader: make fuzz SEEDS=1000 SECONDS=1800
 	$(BIN)/python -m tests.sim.fuzz --seeds $(SEEDS) --jobs 2
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: install  ## every figure of the README, and PROTOCOL's learning figures
-	@for script in exchange footprint straggler simulator learning; do \
+	@for script in exchange hostile footprint straggler simulator learning; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:  ## remove everything that was made
