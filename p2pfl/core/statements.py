@@ -76,40 +76,49 @@ def contradict(first: Statement, second: Statement) -> bool:
 
 
 class Witness:
-    """Remembers the newest statements it heard, and notices a contradiction.
+    """Remembers the newest statements of each node, and notices a contradiction.
 
     Args:
-        limit: statements remembered of all nodes together; the oldest are forgotten first.
+        nodes: nodes whose statements are remembered; the one heard of longest ago is forgotten.
+        each: statements remembered of one node; nobody can talk others out of our memory.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._heard: OrderedDict[tuple[str, int, int], Statement] = OrderedDict()
+    def __init__(self, nodes: int, each: int = 32) -> None:
+        self._nodes = nodes
+        self._each = each
+        self._heard: OrderedDict[str, OrderedDict[tuple[int, int], Statement]] = OrderedDict()
         self._recent: tuple[Statement, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self._heard)
+        return sum(map(len, self._heard.values()))
 
     def known(self, statement: Statement) -> bool:
         """Whether exactly this was heard before: then its signature need not be checked again."""
-        return self._heard.get(_about(statement)) == statement
+        heard = self._heard.get(statement.node)
+        return heard is not None and heard.get(_about(statement)) == statement
 
     def hear(self, statement: Statement) -> Evidence | None:
         """Take in a statement whose signature was checked; evidence if it contradicts another."""
-        key = _about(statement)
-        earlier = self._heard.get(key)
+        heard = self._heard.get(statement.node)
+        if heard is None:
+            if len(self._heard) >= self._nodes:
+                self._heard.popitem(last=False)
+            heard = self._heard[statement.node] = OrderedDict()
+        self._heard.move_to_end(statement.node)
+        about = _about(statement)
+        earlier = heard.get(about)
         if earlier is not None:
             return Evidence(earlier, statement) if contradict(earlier, statement) else None
-        if len(self._heard) >= self._limit:
-            self._heard.popitem(last=False)
-        self._heard[key] = statement
+        if len(heard) >= self._each:
+            heard.popitem(last=False)
+        heard[about] = statement
         self._recent = None
         return None
 
     def some(self, count: int, rng: np.random.Generator, *, not_of: str) -> tuple[Statement, ...]:
         """Up to `count` of those heard, by chance, to pass on to another than `not_of`."""
         if self._recent is None:
-            self._recent = tuple(self._heard.values())
+            self._recent = tuple([s for heard in self._heard.values() for s in heard.values()])
         if not self._recent or count == 0:
             return ()
         drawn = rng.integers(len(self._recent), size=count)
@@ -117,5 +126,5 @@ class Witness:
         return tuple(s for _, s in sorted(chosen.items()) if s.node != not_of)
 
 
-def _about(statement: Statement) -> tuple[str, int, int]:
-    return statement.node, statement.incarnation, statement.seq
+def _about(statement: Statement) -> tuple[int, int]:
+    return statement.incarnation, statement.seq

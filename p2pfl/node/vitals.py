@@ -28,7 +28,9 @@ from p2pfl.ports import Clock, DenyList, Journal, Notary, Transport
 
 log = logging.getLogger(__name__)
 
-_STATEMENTS_KEPT = 4096
+_WITNESSED_NODES = 256
+_PASSED_ON_MOST = 4
+"""Statements, and denials, that one packet may have us check: a signature costs a tenth of a ms."""
 _STATEMENTS_PER_EXCHANGE = 2
 _DENIALS_PER_MESSAGE = 2
 _STEPS_AT_ONCE = 8
@@ -81,7 +83,7 @@ class Vitals:
     names: dict[str, str] = field(default_factory=dict)
     leaving: bool = False
     notary: Notary | None = None
-    witness: Witness = field(default_factory=lambda: Witness(_STATEMENTS_KEPT))
+    witness: Witness = field(default_factory=lambda: Witness(_WITNESSED_NODES))
     reputation: Reputation
     denied: dict[str, Denial] = field(default_factory=dict)
     convicted: Callable[[Evidence], None] | None = None
@@ -125,9 +127,11 @@ class Vitals:
         )
         if packet.rumours:
             self.note(self.members.learn(packet.rumours, packet.sender, now))
-        for statement in packet.statements:
-            self.hear(statement)
-        for denial in packet.denials:
+        for statement in packet.statements[:_PASSED_ON_MOST]:
+            # keys of strangers cost nothing, and would crowd out what members said
+            if self.members.status_of(statement.node) is not None:
+                self.hear(statement)
+        for denial in packet.denials[:_PASSED_ON_MOST]:
             self.hear_denial(denial)
 
     def note(self, changes: Iterable[events.MemberChanged]) -> None:

@@ -77,7 +77,7 @@ def test_only_one_seq_of_one_life_of_one_node_contradicts_itself(incarnation, se
 
 
 def test_a_witness_forgets_the_oldest_and_passes_on_what_it_heard_but_not_to_its_author():
-    witness = Witness(5)
+    witness = Witness(5, each=5)
     for seq in range(20):
         witness.hear(replace(SAID, seq=seq))
     assert len(witness) == 5
@@ -86,3 +86,14 @@ def test_a_witness_forgets_the_oldest_and_passes_on_what_it_heard_but_not_to_its
     assert some
     assert witness.some(50, np.random.default_rng(0), not_of=SAID.node) == ()
     assert Witness(5).some(2, np.random.default_rng(0), not_of="") == ()
+
+
+def test_nobody_can_talk_others_out_of_a_witness_memory():
+    witness = Witness(5, each=5)
+    witness.hear(SAID)
+    for seq in range(1000):
+        witness.hear(Statement("ee" * 16, 1, seq, 1, b"d" * 32, b""))
+    assert witness.known(SAID)
+    for number in range(1000):
+        witness.hear(Statement(f"{number:032x}", 1, 1, 1, b"d" * 32, b""))
+    assert len(witness) <= 25
