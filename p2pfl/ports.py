@@ -129,6 +129,11 @@ Reply: TypeAlias = Answered | Forward
 class Service(Protocol):
     """What a transport serves: synchronous functions of the node."""
 
+    @property
+    def needs_whole(self) -> bool:
+        """Whether a payload must be there before `handle`, which judges all of it."""
+        ...
+
     def admit(self, packet: Packet) -> Packet | None:
         """Look at a packet before its payload is read; a packet given back refuses it."""
         ...
@@ -145,8 +150,8 @@ class Service(Protocol):
         """
         ...
 
-    def faulty(self, address: str, error: Exception) -> None:
-        """Somebody at `address` sent what is not a message; count it."""
+    def faulty(self, address: str, error: Exception, sender: str = "") -> None:
+        """Somebody at `address` sent what is not a message; count it, against `sender` if sure."""
         ...
 
     def status(self) -> dict[str, Any]:

@@ -353,9 +353,9 @@ class Membership:
     ) -> bool:
         """Whether it spoke to us more recently than others can have waited for it in vain.
 
-        A farewell is not doubted: only the member itself makes one.
+        A farewell is not doubted if it is the member's own word; passed on, it may be made up.
         """
-        is_farewell = sender == member.node or not verdict.addresses
+        is_farewell = sender == member.node
         is_own_word = member.told == member.version == before
         return is_own_word and not is_farewell and now - member.heard < self._suspicion_s()
 

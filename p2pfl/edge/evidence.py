@@ -30,7 +30,7 @@ CASES_MAX = 1000
 """A hostile member can convict itself as often as it likes; one case is as good as a thousand."""
 
 _FILE_MAX = 65_536
-_Number = Annotated[int, Field(ge=0, lt=2**53)]
+_Number = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def _hex(nbytes: int) -> str:
@@ -93,7 +93,7 @@ class EvidenceFiles:
                 return
             with replacement(path) as file:
                 file.write(_rendered(self.run, evidence))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.warning("evidence against %s could not be kept: %s", first.node, error)
         else:
             log.warning("the evidence against %s is %s", first.node, path)

@@ -53,6 +53,8 @@ _BUFFER_BYTES = 1 << 17
 _CONNECT_S = 1.0
 _CONNECT_TLS_S = 2.0
 _FORWARD_S = 0.5
+_PULLS_AT_ONCE = 4
+"""Each is answered with a model of its own, however slowly it is read."""
 _PAUSED = web.RequestKey("paused", bool)
 _FIELDS, _FIELD_BYTES, _LINE_BYTES = 40, 4096, 1024
 
@@ -195,6 +197,7 @@ class HttpTransport:
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 self.traffic.bytes_out += body.size
+                self._check_home(response, packet)
                 if response.status != HTTPStatus.OK:
                     text = (await response.content.read(256)).decode(errors="replace").strip()
                     raise PeerTimeout(f"{address} answered {response.status}: {text}")
@@ -217,6 +220,9 @@ class HttpTransport:
             raise PeerUnreachable(f"cannot connect to {address}: {why}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PeerTimeout(f"{address} broke off: {error or type(error).__name__}") from None
+        except (UnicodeError, ValueError) as error:
+            # a name that the resolver cannot even write down
+            raise PeerUnreachable(f"'{address[:80]}' cannot be asked: {error}") from None
 
     def _url(self, address: str, kind: str) -> URL:
         """Where to ask; an address that peers told may be any text.
@@ -231,6 +237,23 @@ class HttpTransport:
         except (ConfigError, ValueError):
             raise PeerUnreachable(f"'{address[:80]}' is not host:port") from None
 
+    def _check_home(self, response: aiohttp.ClientResponse, asked: Packet) -> None:
+        """Whoever lives at an address answers for itself, and not for whom we meant.
+
+        Raises:
+            PeerError: the packet was meant for another node than the certificate's.
+        """
+        if self.authenticates and asked.recipient:
+            node = self._node_of(response)
+            if node != asked.recipient:
+                raise PeerUnreachable(f"{node} lives there, not {asked.recipient}")
+
+    def _node_of(self, response: aiohttp.ClientResponse) -> str:
+        shaken = response.shaken if isinstance(response, _Response) else None
+        if shaken is None:
+            raise WireError("an answer came without TLS")
+        return peer_node(shaken)
+
     def _check_speaker(
         self, response: aiohttp.ClientResponse, asked: Packet, answer: Packet
     ) -> None:
@@ -241,10 +264,7 @@ class HttpTransport:
         """
         if not self.authenticates:
             return
-        shaken = response.shaken if isinstance(response, _Response) else None
-        if shaken is None:
-            raise WireError("an answer came without TLS")
-        node = peer_node(shaken)
+        node = self._node_of(response)
         is_relayed = isinstance(asked.body, Probe) and answer.sender == asked.body.target
         if answer.sender != node and not is_relayed:
             raise WireError(f"answer is of {answer.sender}, the certificate of {node}")
@@ -271,6 +291,7 @@ class _Answering:
         self._service = service
         self._transport = transport
         self._connections = connections
+        self._pulls = 0
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         """What people and tools may know, as JSON."""
@@ -286,19 +307,29 @@ class _Answering:
     async def message(self, request: web.Request) -> web.StreamResponse:
         """One packet there, one packet back."""
         node = await self._connections.turn(request)
+        if request.match_info["kind"] == "pull":
+            if self._pulls >= _PULLS_AT_ONCE:
+                return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="others pull\n")
+            self._pulls += 1
+        try:
+            return await self._answered(request, node)
+        finally:
+            self._pulls -= request.match_info["kind"] == "pull"
+
+    async def _answered(self, request: web.Request, node: str) -> web.StreamResponse:
         response = web.StreamResponse()
-        status = HTTPStatus.BAD_REQUEST
+        status, is_malformed = HTTPStatus.BAD_REQUEST, False
         try:
             return await self._exchange(request, response, node)
         except WireError as error:
-            fault = error
+            fault, is_malformed = error, True
         except TimeoutError:
             fault, status = WireError("slower than the bound on a body"), HTTPStatus.REQUEST_TIMEOUT
         except (ConnectionError, aiohttp.ClientError) as broken:
             fault = WireError(f"broke off: {type(broken).__name__}")
         finally:
             _read_on(request)
-        return self._refused(request, response, fault, status)
+        return self._refused(request, response, fault, status, node if is_malformed else "")
 
     def _refused(
         self,
@@ -306,9 +337,10 @@ class _Answering:
         response: web.StreamResponse,
         fault: WireError,
         status: HTTPStatus,
+        node: str = "",
     ) -> web.StreamResponse:
-        """Count a fault, say which, and close the connection."""
-        self._service.faulty(join(_remote(request), 0), fault)
+        """Count a fault, of `node` where that is sure, say which, and close the connection."""
+        self._service.faulty(join(_remote(request), 0), fault, node)
         if response.prepared or request.protocol.writing_paused:
             # too late for words: the asker finds out by RESOLVE
             abort(request.protocol)
@@ -340,7 +372,7 @@ class _Answering:
                 # only now is its length more than a claim
                 arriving = Incoming(request.content, head, buffer, patience)
                 packet = replace(head.with_payload(buffer), address=packet.address)
-                if head.payload_bytes <= SMALL_BYTES:
+                if head.payload_bytes <= SMALL_BYTES or self._service.needs_whole:
                     await arriving.all()
                 reply = self._service.handle(packet)
                 if isinstance(reply, Forward):
@@ -449,7 +481,7 @@ def _new(nbytes: int) -> Bytes:
 def _seen_from_here(declared: str, remote: str) -> str:
     """Where to reach a peer: what it declares, or where it came from if it declares anywhere."""
     host, _, port = declared.rpartition(":")
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise WireError(f"address is '{declared}', expected host:port")
     try:
         if not ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_unspecified:

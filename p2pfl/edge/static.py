@@ -26,7 +26,11 @@ PORT_MAX = 65_535
 BACKLOG = 64
 """Sightings that may wait for a busy node; beyond it the sources wait too."""
 
-_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?")
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_-]{1,63})*\.?"
+)
+_ZONE_MAX = 32
+"""Characters of an IPv6 zone: names of interfaces are shorter."""
 
 
 def parse(text: str) -> tuple[str, int]:
@@ -40,7 +44,7 @@ def parse(text: str) -> tuple[str, int]:
     if bare.startswith("[") and "]" in bare:
         host, _, digits = bare[1:].partition("]")
         colon, digits = digits[:1], digits[1:]
-        if not _is_address(host, IPv6Address):
+        if not _is_address(host, IPv6Address) or len(host.partition("%")[2]) > _ZONE_MAX:
             raise ConfigError(f"peer '{text}': '{host}' is not an IPv6 address")
     elif _is_address(bare, IPv6Address) or ":" in host:
         raise ConfigError(f"peer '{text}': write an IPv6 address in brackets, as in [fd00::5]:4000")

@@ -55,6 +55,11 @@ class Answering:
         self._rates = Rates(limits.requests_per_peer_per_s, limits.peers)
         self._arriving: Counter[str] = Counter()
 
+    @property
+    def needs_whole(self) -> bool:
+        """In robust mode a model is measured before any of it is mixed."""
+        return self._vitals.state.robust is not None
+
     def admit(self, packet: Packet) -> Packet | None:
         """Look at a packet before its payload is read; a packet given back refuses it."""
         refusal = self._refusal(packet)
@@ -214,8 +219,10 @@ class Answering:
                 seconds=self._vitals.clock() - began,
             )
 
-    def faulty(self, address: str, error: Exception) -> None:
-        """Somebody at `address` sent what is not a message; count it."""
+    def faulty(self, address: str, error: Exception, sender: str = "") -> None:
+        """Somebody at `address` sent what is not a message; count it, against `sender` if sure."""
+        if sender:
+            self._vitals.accuse(sender, Reason.MALFORMED)
         self._vitals.tally.against(address.rpartition(":")[0] or address, str(error)[:120])
 
     def status(self) -> dict[str, Any]:

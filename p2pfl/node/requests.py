@@ -110,7 +110,10 @@ class Requests:
             detail = str(error)
         else:
             seconds = vitals.clock() - started
+            was_forwarded = isinstance(packet.body, Probe) and packet.body.target is not None
             if isinstance(reply.body, Refused) and reply.body.reason in _NEVER_MIXES:
+                if was_forwarded:
+                    return Reached(reply, "refused", seconds)  # of whoever answered the relay
                 # said in our words: its refusal speaks of us as the other one
                 ours = vitals.config.run, vitals.layout.digest
                 vitals.keep_out(address, mismatch(*ours, reply.run, reply.layout) or reply.body)
@@ -119,7 +122,6 @@ class Requests:
                 # its address was given to another device, which refused what was not meant for it
                 vitals.tally.against(expected, "another node answered")
                 return Reached(None, "unreachable", seconds)
-            was_forwarded = isinstance(packet.body, Probe) and packet.body.target is not None
             if isinstance(reply.body, Refused) and reply.body.reason is Reason.UNREACHABLE:
                 # a relay says that its target did not answer; it says so in the target's place
                 return Reached(reply, "unreachable", seconds)

@@ -128,8 +128,9 @@ class Vitals:
         if packet.rumours:
             self.note(self.members.learn(packet.rumours, packet.sender, now))
         for statement in packet.statements[:_PASSED_ON_MOST]:
-            # keys of strangers cost nothing, and would crowd out what members said
-            if self.members.status_of(statement.node) is not None:
+            # keys of strangers cost nothing, and would crowd out what members said; so would
+            # members that were only heard of
+            if statement.node in self.members.met():
                 self.hear(statement)
         for denial in packet.denials[:_PASSED_ON_MOST]:
             self.hear_denial(denial)
@@ -204,7 +205,7 @@ class Vitals:
     def keep_out(self, address: str, why: Refused) -> None:
         """Somebody of another run or model: listed with the reason, never mixed with."""
         known = self.others.get(address)
-        text = why.detail or why.reason.value
+        text = "".join(c if c.isprintable() else "?" for c in why.detail) or why.reason.value
         if known == text:
             return
         if known is None and len(self.others) >= self.config.limits.peers:

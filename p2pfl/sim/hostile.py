@@ -317,6 +317,11 @@ class _LyingService:
         self._answered: OrderedDict[tuple[str, int, int], Flow | Swap | None] = OrderedDict()
         self._unwanted: Packet | None = None
 
+    @property
+    def needs_whole(self) -> bool:
+        """As its node does."""
+        return self._true.needs_whole
+
     def admit(self, packet: Packet) -> Packet | None:
         """Whoever can be lied to is not refused, whatever its own node thinks of it."""
         refusal = self._true.admit(self._unmasked(packet))
@@ -337,9 +342,9 @@ class _LyingService:
         """As its node gives it."""
         return self._true.room(nbytes, sender)
 
-    def faulty(self, address: str, error: Exception) -> None:
+    def faulty(self, address: str, error: Exception, sender: str = "") -> None:
         """As its node counts it."""
-        self._true.faulty(address, error)
+        self._true.faulty(address, error, sender)
 
     def status(self) -> dict[str, Any]:
         """Its node's own."""

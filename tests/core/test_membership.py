@@ -608,12 +608,15 @@ def test_a_dead_verdict_on_somebody_who_just_spoke_makes_a_suspect_and_not_a_dea
     assert membership.status_of("e") is DEAD
 
 
-def test_a_farewell_is_believed_even_of_somebody_who_just_spoke():
+def test_a_farewell_is_believed_of_the_member_itself_and_doubted_when_others_pass_it_on():
     passed_on, first_hand = view("bc"), view("bc")
     hear(passed_on, "b", 10.0, refutation=1)
     passed_on.learn([say("b", DEAD, 1, 1, addresses=())], "c", 10.1)
     first_hand.learn([say("b", ALIVE, 1, 1), say("b", DEAD, 1, 1)], "b", 0.1)
-    assert passed_on.status_of("b") is first_hand.status_of("b") is DEAD
+    assert passed_on.status_of("b") is SUSPECT
+    assert first_hand.status_of("b") is DEAD
+    hear(passed_on, "b", 10.2, refutation=1)
+    assert passed_on.status_of("b") is ALIVE
 
 
 def test_a_dead_verdict_on_somebody_silent_is_believed():
@@ -639,7 +642,7 @@ def replace_config(**values) -> MembershipConfig:
 def test_a_member_that_comes_and_goes_takes_no_more_turns_than_there_are_members():
     membership = view("bc")
     for refutation in range(1000):
-        membership.learn([say("b", DEAD, 1, refutation, addresses=())], "c", 0.0)
+        membership.learn([say("b", DEAD, 1, refutation, addresses=())], "b", 0.0)
         assert membership.status_of("b") is DEAD
         hear(membership, "b", 0.0, refutation=refutation + 1)
     asks, _ = watch(membership, 0.0, 8.0, answering="bc")

@@ -105,7 +105,9 @@ class Someone:
             return said
         return Answered(replace(packet, body=said))
 
-    def faulty(self, address: str, error: Exception) -> None:
+    needs_whole = False
+
+    def faulty(self, address: str, error: Exception, sender: str = "") -> None:
         self.faults.append((address, str(error)))
 
     def status(self) -> dict[str, Any]:

@@ -207,7 +207,9 @@ class _Served:
     def status(self) -> dict[str, Any]:
         return {"node": "ab" * 16}
 
-    def faulty(self, address: str, error: Exception) -> None:
+    needs_whole = False
+
+    def faulty(self, address: str, error: Exception, sender: str = "") -> None:
         pass
 
     def admit(self, packet: Packet) -> Packet | None:

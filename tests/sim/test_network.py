@@ -75,7 +75,9 @@ class Service:
         self.worked += 1
         yield
 
-    def faulty(self, address: str, error: Exception) -> None:
+    needs_whole = False
+
+    def faulty(self, address: str, error: Exception, sender: str = "") -> None:
         self.faults.append(error)
 
     def status(self) -> dict[str, Any]:
