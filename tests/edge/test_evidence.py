@@ -133,3 +133,14 @@ def test_a_disk_that_cannot_be_written_costs_the_proof_and_nothing_else(
 ) -> None:
     EvidenceFiles(tmp_path / "gone" / EVIDENCE, "kitchen")(caught())
     assert "could not be kept" in caplog.text
+
+
+def test_evidence_about_the_largest_number_the_wire_carries_is_kept(tmp_path: Path) -> None:
+    key = NodeKey.new()
+    said = []
+    for digest in (b"a" * 32, b"b" * 32):
+        statement = Statement(key.node, 2**63 - 1, 2**63 - 1, 1, digest, b"")
+        said.append(replace(statement, proof=key.sign(statement_bytes("run", statement))))
+    EvidenceFiles(tmp_path / "evidence", "run")(Evidence(*said))
+    (path,) = (tmp_path / "evidence").iterdir()
+    assert verified(path)

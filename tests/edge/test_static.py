@@ -191,3 +191,11 @@ async def test_a_slow_reader_makes_the_sources_wait() -> None:
         for _ in range(1000):
             await asyncio.sleep(0)
         assert played < 200
+
+
+@pytest.mark.parametrize(
+    "address", ["a" * 64 + ".b:80", "b." + "a" * 64 + ":80", "[::1%" + "x" * 60 + "]:80"]
+)
+def test_a_name_that_no_resolver_can_write_down_is_no_address(address: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(address)
