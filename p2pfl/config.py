@@ -185,10 +185,11 @@ class RobustConfig(_Frozen):
         0.3, description="clip: a model farther away than this share of our own norm is refused"
     )
     quantile: float = Field(
-        0.12,
+        0.25,
         gt=0,
         le=1,
-        description="clip: a difference is shortened to this quantile of the peers' distances",
+        description="clip: a difference is shortened to 0.6 of this quantile of the peers' "
+        "distances; below the share of the hostile they choose it",
     )
     rescue_after: Count = Field(
         3, description="clip: refused by so many peers in a row, a node pulls several models"

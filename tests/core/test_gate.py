@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2pfl.config import RobustConfig
 from p2pfl.core.compression import encode
-from p2pfl.core.gate import BROKEN, Gate, distance_and_norm
+from p2pfl.core.gate import BROKEN, SHORTER, Gate, distance_and_norm
 from p2pfl.core.weights import PIECE
 
 
@@ -49,7 +49,7 @@ def test_the_clip_is_a_tenth_of_the_reach_until_several_peers_were_measured():
         made.passed(peer, 0.2, 5)
     assert made.clip() == pytest.approx(0.3)
     made.passed("d", 0.2, 5)
-    assert made.clip() == pytest.approx(0.2)
+    assert made.clip() == pytest.approx(0.6 * 0.2)
 
 
 def test_however_often_a_peer_speaks_its_distance_counts_once():
@@ -58,7 +58,7 @@ def test_however_often_a_peer_speaks_its_distance_counts_once():
         made.passed(peer, 1.0, 5)
     for _ in range(1000):
         made.passed("liar", 1e-9, 5)
-    assert made.clip() == pytest.approx(0.96, rel=0.05)
+    assert made.clip() == pytest.approx(0.6)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=4, max_size=30), st.floats(0.01, 1))
@@ -66,8 +66,8 @@ def test_the_clip_is_between_the_nearest_and_the_farthest_and_in_reach(distances
     made = gate(quantile=quantile)
     for number, distance in enumerate(distances):
         made.passed(str(number), distance, 1)
-    assert min(*distances, made.reach) <= made.clip() * (1 + 1e-9)
-    assert made.clip() <= min(max(distances), made.reach) * (1 + 1e-9)
+    assert SHORTER * min(*distances, made.reach) <= made.clip() * (1 + 1e-9)
+    assert made.clip() <= min(SHORTER * max(distances), made.reach) * (1 + 1e-9)
 
 
 def test_an_age_is_believed_as_far_as_most_peers_bear_it_out():
