@@ -137,7 +137,7 @@ async def test_who_has_the_key_meets_and_mixes_and_a_stranger_gets_nothing(
 
 async def announced_runs() -> set[str]:
     """The runs that are told to everybody on loopback."""
-    done = await p2pfl("peers", "--interface", "lo", "--json", "--seconds", "1")
+    done = await p2pfl("peers", "--interface", "lo", "--json", "--seconds", "3")
     assert done.code == 0, done.errors
     return {peer["run"] for peer in json.loads(done.out)}
 
@@ -165,14 +165,14 @@ async def test_looking_needs_the_key_and_says_so(nodes: Nodes, key: tuple[RunKey
     # others on this device may have open nodes
     assert nodes.run not in (await p2pfl("status", "--json", *loopback)).out
 
-    looked = ("peers", *loopback, "--seconds", "1", "--json")
+    looked = ("peers", *loopback, "--seconds", "3", "--json")
     row = peer(await p2pfl(*looked, "--key-file", file), drawn)
     assert (row["name"], row["compatible"]) == ("anna", "yes")
     row = peer(await p2pfl(*looked), drawn)
     assert row["compatible"] == "no: its run has a key; give it with --key-file"
 
     # all nodes on this device are local ones to the doctor
-    port = ("--port", address.rpartition(":")[2], "--seconds", "0.5", "--json", *loopback)
+    port = ("--port", address.rpartition(":")[2], "--seconds", "1.5", "--json", *loopback)
     done = await p2pfl("doctor", *port, "--key-file", file)
     findings = {f["topic"]: f for f in json.loads(done.out)}
     assert "clock" in findings
