@@ -56,6 +56,7 @@ from p2pfl.core.mixing import (
     staleness,
 )
 from p2pfl.core.momentum import QuasiGlobalMomentum
+from p2pfl.core.robust import can_judge
 from p2pfl.core.shares import Shares
 from p2pfl.core.snapshots import Snapshot, Snapshots
 from p2pfl.core.weights import Vector, pieces
@@ -352,9 +353,17 @@ class GossipState:
             age = self.gate.believed_age(age)
         self.age = min(max(self.age, age), AGE_MAX)
 
-    def take_arrived(self) -> dict[str, Vector] | None:
-        """The models that are to be judged now, (d,) each, if there are enough."""
-        if self.robust is None or len(self.arrived) < self.robust.models - 1:
+    def take_arrived(self, neighbours: int) -> dict[str, Vector] | None:
+        """The models that are to be judged now, (d,) each, if there are enough.
+
+        Args:
+            neighbours: that could have sent one: where they are few, no more are waited for than
+                there are, as long as the rule holds with those.
+        """
+        if self.robust is None or not self.arrived:
+            return None
+        wanted = min(self.robust.models - 1, neighbours)
+        if len(self.arrived) < wanted or not can_judge(self.robust, len(self.arrived)):
             return None
         arrived, self.arrived = self.arrived, {}
         return arrived

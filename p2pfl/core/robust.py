@@ -14,6 +14,7 @@ Rules of the file:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfl.config import RobustConfig
 from p2pfl.core.robust_distance import (
     SELF_CENTRED,
     WEIGHT_RULES,
@@ -133,6 +135,12 @@ def smallest(name: str, hostile: int, *, nearest: bool = False) -> int:
     """
     needed = max(_SMALLEST[name](hostile), 2)
     return max(needed, 2 * hostile + 1) if nearest else needed
+
+
+def can_judge(config: RobustConfig, others: int) -> bool:
+    """Whether a rule holds with the models of so many others, of which the usual share lies."""
+    hostile = math.ceil(config.hostile * others)
+    return 1 + others >= smallest(config.rule, hostile, nearest=config.nearest)
 
 
 COORDINATE_RULES: dict[str, CoordinateRule] = {"median": median, "trimmed-mean": trimmed_mean}

@@ -23,7 +23,7 @@ from p2pfl.core.messages import AGE_MAX, mismatch
 from p2pfl.core.momentum import QuasiGlobalMomentum
 from p2pfl.core.neighbours import rule
 from p2pfl.core.reputation import Reputation
-from p2pfl.core.robust import smallest
+from p2pfl.core.robust import can_judge, smallest
 from p2pfl.core.statements import Evidence
 from p2pfl.core.tally import Tally
 from p2pfl.errors import ConfigError
@@ -291,9 +291,9 @@ def _check_that_rule_has_enough(config: NodeConfig) -> None:
     robust, others = config.robust, config.robust.models - 1
     if config.trust == "cooperative" or robust.rule == "clip":
         return
-    hostile = math.ceil(robust.hostile * others)
-    needed = smallest(robust.rule, hostile, nearest=robust.nearest)
-    if robust.models < needed:
+    if not can_judge(robust, others):
+        hostile = math.ceil(robust.hostile * others)
+        needed = smallest(robust.rule, hostile, nearest=robust.nearest)
         raise ConfigError(
             f"robust.models is {robust.models}; {robust.rule} with {hostile} of {others} others "
             f"hostile needs at least {needed}: raise it, or lower robust.hostile"

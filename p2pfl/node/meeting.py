@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _HELLO_S = 2.0
 _GOODBYE_S = 0.5
 _GATHERING_S, _GATHERING_STEP_S = 2.0, 0.25
+_RESCUES, _RESCUE_PAUSE_S, _PULLS_LEAST = 3, 1.0, 3
 _FIRST_PAUSE_S, _STATIC_PAUSE_S, _SEEN_PAUSE_S = 0.25, 30.0, 120.0
 
 
@@ -131,36 +132,49 @@ class Meeting:
             return
         self._pulling = True
         try:
-            is_newcomer, waited = not state.gate.needs_rescue(), 0.0
-            while waited < gathering_s and len(vitals.members.met()) <= state.robust.pulls:
+            why = "refused by all" if state.gate.needs_rescue() else "newcomer"
+            waited = 0.0
+            while waited < gathering_s and len(self._others()) < state.robust.pulls:
                 await asyncio.sleep(_GATHERING_STEP_S)
                 waited += _GATHERING_STEP_S
-            met = [
-                peer
-                for peer in vitals.members.met()
-                if peer != vitals.id and not vitals.keeps_away_from(peer)
-            ]
-            count = min(state.robust.pulls, len(met))
-            chosen = [met[at] for at in vitals.rng.choice(len(met), count, replace=False)]
-            async with asyncio.TaskGroup() as tasks:
-                pulls = [
-                    tasks.create_task(self._pull(vitals.members.addresses(peer)[0], peer))
-                    for peer in chosen
-                    if vitals.members.addresses(peer)
-                ]
-            models = [model for pull in pulls if (model := pull.result()) is not None]
-            ages = sorted(model.age for model in models)
-            if models and (not is_newcomer or state.should_adopt(ages[len(ages) // 2])):
-                await drive(state.adopt_together(models))
-                log.info("adopted the median of %d models", len(models))
-                why = "newcomer" if is_newcomer else "refused by all"
-                vitals.journal.record(
-                    events.Fault(vitals.clock(), "rescued", f"{why}: {len(models)} models")
-                )
-            else:
-                state.gate.refused_by.clear()
+            for _ in range(_RESCUES):
+                models = await self._pull_some(state.robust.pulls)
+                ages = sorted(model.age for model in models)
+                if ages and why == "newcomer" and not state.should_adopt(ages[len(ages) // 2]):
+                    break
+                # of one or two models a single liar chooses, and where nobody else is there is no
+                # help; whoever fell silent or was suspended meanwhile is still somebody else
+                if models and len(models) >= min(_PULLS_LEAST, len(vitals.members.met()) - 1):
+                    await drive(state.adopt_together(models))
+                    log.info("adopted the median of %d models", len(models))
+                    detail = f"{why}: {len(models)} models"
+                    vitals.journal.record(events.Fault(vitals.clock(), "rescued", detail))
+                    return
+                await asyncio.sleep(_RESCUE_PAUSE_S)
+            state.gate.refused_by.clear()
         finally:
             self._pulling = False
+
+    def _others(self) -> list[str]:
+        """The members that were met and may be asked for their model."""
+        vitals = self._vitals
+        return [
+            peer
+            for peer in vitals.members.met()
+            if peer != vitals.id and not vitals.keeps_away_from(peer)
+        ]
+
+    async def _pull_some(self, count: int) -> list[Model]:
+        """The models of up to `count` members, by chance; those that have one."""
+        vitals, others = self._vitals, self._others()
+        drawn = vitals.rng.choice(len(others), min(count, len(others)), replace=False)
+        async with asyncio.TaskGroup() as tasks:
+            pulls = [
+                tasks.create_task(self._pull(addresses[0], others[at]))
+                for at in drawn
+                if (addresses := vitals.members.addresses(others[at]))
+            ]
+        return [model for pull in pulls if (model := pull.result()) is not None]
 
     async def _pull(self, address: str, node: str) -> Model | None:
         """A member's model, if it has one and it fits ours."""

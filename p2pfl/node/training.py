@@ -19,7 +19,7 @@ from p2pfl.config import RobustConfig
 from p2pfl.core import events
 from p2pfl.core.meters import smoothed
 from p2pfl.core.pace import Pace
-from p2pfl.core.robust import judged
+from p2pfl.core.robust import can_judge, judged
 from p2pfl.core.snapshots import Snapshot
 from p2pfl.core.weights import Vector, is_finite, read_only
 from p2pfl.errors import LearnerError
@@ -27,6 +27,7 @@ from p2pfl.node.vitals import Vitals, drive
 from p2pfl.ports import Learner, Run, Update
 
 _TRIES_BEFORE_ROLL_BACK = 3
+_TOO_FEW_S = 10.0
 
 
 class Finished(Exception):  # noqa: N818 (a way to end, not an error)
@@ -73,6 +74,7 @@ class Training:
         self._after_cycle = after_cycle
         self._good: Snapshot | None = None
         self._failures = 0
+        self._too_few_since = vitals.clock()
         self.pace = Pace(vitals.config.train)
         self._cycles_before = vitals.cycles
 
@@ -134,15 +136,33 @@ class Training:
 
     async def _judge(self) -> None:
         """Let a robust rule judge the fresh models that came, once there are enough of them."""
-        state = self._vitals.state
-        arrived = state.take_arrived()
-        if arrived is None or state.robust is None:
+        vitals, state = self._vitals, self._vitals.state
+        if state.robust is None or not state.arrived:
+            return
+        neighbours = len(vitals.rule.neighbours(vitals.id, vitals.members.met(), vitals.names))
+        arrived = state.take_arrived(neighbours)
+        if arrived is None:
+            self._warn_if_too_few(state.robust, neighbours)
             return
         lineage = state.lineage
         async with leased(self._vitals, "float32") as snapshot:
             own = read_only(snapshot.encoded.values())
             moved = await self._run(_judged, state.robust, own, tuple(arrived.values()))
         await drive(state.merge(moved, lineage))
+
+    def _warn_if_too_few(self, robust: RobustConfig, neighbours: int) -> None:
+        """Once, when a rule has mixed nothing for a while because the swarm is too small for it."""
+        now = self._vitals.clock()
+        if can_judge(robust, min(neighbours, robust.models - 1)):
+            self._too_few_since = now
+        elif now - self._too_few_since >= _TOO_FEW_S:
+            self._too_few_since = math.inf
+            self._vitals.fault(
+                "too-few",
+                f"{robust.rule} cannot judge the models of {neighbours} "
+                f"neighbour{'s' * (neighbours != 1)}, of which {robust.hostile:.0%} may be "
+                'hostile: nothing is mixed until there are more (robust.rule = "clip" needs none)',
+            )
 
     def _trust(self, snapshot: Snapshot) -> None:
         """These weights could be trained on: the ones to return to if training goes wrong."""
