@@ -6,7 +6,7 @@
 
 Nodes are started as a user would start them, serve on loopback and find each other by mDNS there.
 Where the scenario wants a network that loopback is not, every node is reached through a door
-(`proxy.py`); the network is a quiet one until time begins.
+(`proxy`); the network is a quiet one until time begins.
 
 Rule of the file: what a trace says was measured: by nodes of themselves, by us from outside, or
 from journals. Where that cannot be what the scenario means, a note says so.

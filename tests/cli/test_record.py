@@ -14,7 +14,7 @@ from p2pfl.cli.record import record
 from p2pfl.errors import ConfigError
 from p2pfl.learning.task import build_learner, find_task
 from p2pfl.scenario.load import load
-from tests.scenario.test_recording import WALL, Made
+from tests.scenario.recording.made import WALL, Made
 
 LAYOUT = build_learner(find_task("digits-numpy"), run="r", seed=0).layout.digest
 
