@@ -1,0 +1,134 @@
+"""Why: what became of an exchange, and what happened to a member, in one sentence for people.
+
+Rule of the file: an outcome that is not known here is shown as it is, never left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from p2pfl.core.events import Exchanged, MemberChanged
+from p2pfl.core.gossip import REJECTED
+from p2pfl.core.messages import Reason, Status
+
+REFUSED = "refused: "
+"""Begins the outcome of what a peer did not take from us."""
+
+ACCEPTED = ("flow", "swap", "adopt", "adopted")
+"""Outcomes after which a model had, or will have, an effect at one end."""
+
+_OUTCOMES: Mapping[tuple[str, str], str] = {
+    ("swap", "asked"): "kept, to be judged together with the models of others",
+    ("swap", "answered"): "kept, to be judged together with the models of others",
+    ("adopt", "asked"): "took its model: ours had next to no history beside it",
+    ("adopt", "answered"): "gave it our model: its own had next to no history beside ours",
+    ("adopted", "asked"): "it took our model: its own had next to no history beside ours",
+    ("adopted", "answered"): "took its model: ours had next to no history beside it",
+    ("busy", "asked"): "it was busy, tried again later",
+    ("busy", "answered"): "busy, it tries again later",
+    ("cancelled", "asked"): "not mixed: it had not taken effect at the other end",
+    ("replaced", "asked"): "not mixed: our model was replaced while the answer was on its way",
+    ("mismatched", "asked"): "not mixed: the answer was to another question",
+    ("ignored", "asked"): "not mixed: it runs with another trust mode",
+    ("ignored", "answered"): "not mixed: it runs with another trust mode",
+    ("repeated", "answered"): "asked before, answered as before",
+    ("repeated", "asked"): "answered before",
+    ("unreachable", "asked"): "it could not be reached",
+    ("timeout", "asked"): "no answer in time; it is asked later what became of it",
+    ("wire", "asked"): "its answer was no message of this protocol",
+    ("malformed", "asked"): "its answer did not fit the question",
+}
+
+_OURS: Mapping[str, str] = {
+    Reason.DISTANCE: "farther away than this node's reach",
+    Reason.CLIP: "its answer moved us farther than both had agreed",
+    Reason.NORM: "so far away that it can only be broken",
+    Reason.MALFORMED: "its answer claimed what cannot be",
+}
+
+_THEIRS: Mapping[str, str] = {
+    Reason.DISTANCE: "our model is farther away than its reach",
+    Reason.SUSPENDED: "it has suspended this node for its faults",
+    Reason.DENIED: "this node is denied there",
+    Reason.RATE: "this node asked too often",
+    Reason.RUN: "it is of another run",
+    Reason.LAYOUT: "it trains another model",
+    Reason.VERSION: "it speaks another version of the protocol",
+    Reason.INCARNATION: "it knows of a later start of this node",
+    Reason.STALE_SEQ: "the exchange was finished already",
+    Reason.RECIPIENT: "another node lives at its address now",
+    Reason.PROOF: "this node's signature is missing or wrong",
+    Reason.SHAPE: "our model has another shape",
+}
+
+_MEMBERS: Mapping[str, str] = {
+    "met": "met",
+    "heard": "it speaks again",
+    "rumour": "others say so",
+    "restarted": "it was started again",
+    "left": "it said goodbye",
+    "no answer": "it does not answer",
+    "suspicion confirmed": "it did not answer, nor refute it in time",
+    "made room": "forgotten, to make room for others",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a member was last known to be."""
+
+    status: str
+    incarnation: int
+
+
+def is_accepted(event: Exchanged) -> bool:
+    """Whether a model that moved was taken at the end where it arrived."""
+    return event.outcome in ACCEPTED
+
+
+def why(event: Exchanged) -> str:
+    """What became of an exchange, and why."""
+    if event.outcome == "flow":
+        return (
+            f"mixed with weight {event.weight:.2g}: {event.staleness:.1f} "
+            f"cycle{'' if f'{event.staleness:.1f}' == '1.0' else 's'} old, "
+            f"{event.distance:.3g} away"
+        )
+    known = _OUTCOMES.get((event.outcome, event.role))
+    if known is not None:
+        return known
+    if event.outcome.startswith(REJECTED):
+        reason = event.outcome.removeprefix(REJECTED)
+        away = f"{event.distance:.3g} away, " if event.distance else ""
+        return f"refused: {away}{_OURS.get(reason, reason)}"
+    if event.outcome.startswith(REFUSED):
+        reason = event.outcome.removeprefix(REFUSED)
+        return f"it refused: {_THEIRS.get(reason, reason)}"
+    return event.outcome
+
+
+def of_member(reason: str) -> str:
+    """Why this node believes something else of a member than before; ids are shortened."""
+    for begins, ends in (("suspected by ", "suspects it"), ("dead to ", "says that it is dead")):
+        if reason.startswith(begins):
+            return f"{reason.removeprefix(begins)[:8]} {ends}"
+    return _MEMBERS.get(reason, reason)
+
+
+def kind_of(event: MemberChanged, before: Moment | None) -> str | None:
+    """What happened to a member, as the timeline calls it; None for what is no news."""
+    match event.status:
+        case Status.ALIVE:
+            if before is None:
+                return "joined"
+            return "restarted" if 0 <= before.incarnation < event.incarnation else "back"
+        case Status.SUSPECT:
+            return "suspect"
+        case _ if before is None or event.reason == "denied":
+            # dead before this node came; or told by the fault that goes with it
+            return None
+        case _ if event.reason == "left":
+            return "left"
+        case _:
+            return "dead"
