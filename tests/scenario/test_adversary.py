@@ -188,10 +188,10 @@ def test_the_table_shows_what_a_sweep_found() -> None:
         "values": {"adversary": {"attack": "backdoor", "who": 4}, "churn": {"mode": "none"}},
         "figures": told,
     }
-    text = tool.tables([cell], ["cooperative", "clip"], 1)
+    text = tool.tables([{**cell, "seeds": 1}], ["cooperative", "clip"])
     assert "0.951 (0.90), succeeds 0.25" in text
     assert text.count("| `cooperative` |") == 2
-    assert "mean of 1 seed)" in text
+    assert "| `clip` | 1 | - |" in text
     page = f"before\n{tool.BEGIN}\nold\n{tool.END}\nafter\n"
     assert tool.filled(page, "new") == f"before\n{tool.BEGIN}\n\nnew\n{tool.END}\nafter\n"
     with pytest.raises(ValueError, match="has no"):
