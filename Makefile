@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format fuzz bench clean
+.PHONY: install demo test check format fuzz bench docs clean
 SEEDS ?= 1000
 SECONDS ?= 600
 
@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) ..."
 	@# torch first: its pinned version is a CPU build where the index has one
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev,ray]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev,docs,ray]'
 	@# an independent implementation that the tests compare with; what it asks for besides is not needed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps byzfl==0.0.11
 	@touch $@
@@ -48,6 +48,9 @@ fuzz: install  ## random faults over whole swarms, hostile bytes for every reade
 bench: install  ## every figure of the README, and PROTOCOL's learning figures
 	@for script in exchange hostile footprint straggler simulator learning; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
+
+docs: install  ## the documentation as a site: site/index.html; asks nobody on the network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
 
 clean:  ## remove everything that was made
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

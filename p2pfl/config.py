@@ -15,10 +15,12 @@ Relations that must hold (checked where both are known):
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from p2pfl.errors import ConfigError
 from p2pfl.toml import parsed
@@ -221,6 +223,145 @@ class ReputationConfig(_Frozen):
         return self
 
 
+class FiguresConfig(_Frozen):
+    """What nodes tell each other for people to see: of themselves, and of the swarm as a whole."""
+
+    enabled: bool = Field(
+        True, description="whether any of it rides on messages; simulated nodes do without"
+    )
+    reports_per_message: int = Field(
+        4, ge=0, le=8, description="what nodes say of themselves that rides on one message"
+    )
+    partners: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="members that one keeps the swarm's averages with; a kilobyte of memory each",
+    )
+
+
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+DAY_MIN, WEEK_MIN = 24 * 60, 7 * 24 * 60
+_HOURS = re.compile(
+    r"(?:(?P<first>[A-Z][a-z]{2})(?:-(?P<last>[A-Z][a-z]{2}))? )?"
+    r"(?P<from>[0-2][0-9]:[0-5][0-9])-(?P<to>[0-2][0-9]:[0-5][0-9])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Some hours of the week, in local time.
+
+    Attributes:
+        text: as it was written.
+        spans: (begin, minutes) of each, begin in minutes since Monday 00:00; one that begins on
+            Sunday may go on into Monday.
+    """
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+    def left_min(self, minute: float) -> float:
+        """Minutes from `minute` of the week to the end of the hours it is in; 0 outside of them."""
+        for begin, length in self.spans:
+            into = (minute - begin) % WEEK_MIN
+            if into < length:
+                return length - into
+        return 0.0
+
+
+def hours(text: str) -> Hours:
+    """Hours as people write them: `22:00-07:00`, `Sat 00:00-24:00`, `Mon-Fri 08:00-18:00`.
+
+    Days are those on which the hours begin; hours that end before they begin end on the next day.
+
+    Raises:
+        ConfigError: it is not written so.
+    """
+    found = _HOURS.fullmatch(text)
+    if found is None:
+        raise ConfigError(
+            f"'{text}' is not HH:MM-HH:MM or DAY HH:MM-HH:MM; write it as in '22:00-07:00', "
+            "'Sat 00:00-24:00' or 'Mon-Fri 08:00-18:00'"
+        )
+    for day in (found["first"], found["last"]):
+        if day is not None and day not in DAYS:
+            raise ConfigError(f"'{text}': no day is called {day}; they are {', '.join(DAYS)}")
+    begin, end = (_minute(text, found[name]) for name in ("from", "to"))
+    if begin in (end, DAY_MIN):
+        why = "begins where it ends" if begin == end else "begins at 24:00, which is 00:00"
+        raise ConfigError(f"'{text}' {why}; a whole day is 00:00-24:00")
+    first = 0 if found["first"] is None else DAYS.index(found["first"])
+    last = DAYS.index(found["last"]) if found["last"] is not None else first
+    days = range(7) if found["first"] is None else range(first, first + (last - first) % 7 + 1)
+    length = (end - begin) % DAY_MIN or DAY_MIN
+    return Hours(text, tuple((day % 7 * DAY_MIN + begin, length) for day in days))
+
+
+def _minute(text: str, clock: str) -> int:
+    minute = 60 * int(clock[:2]) + int(clock[3:])
+    if minute > DAY_MIN:
+        raise ConfigError(f"'{text}': {clock} is later than 24:00")
+    return minute
+
+
+RATE_LEAST_BYTES_PER_S = 65_536
+"""Below it, peers that wait for a body at `limits.body_min_bytes_per_s` would give us up."""
+
+
+class CourtesyConfig(_Frozen):
+    """What a node leaves to others: of the LAN, and of the device it runs on."""
+
+    rate_bytes_per_s: NonNegative = Field(
+        0,
+        description="what this node takes of the network at most, sent and received together, on "
+        "average over a few seconds; 0: no bound, else 65536 at least. Models wait for it; the "
+        "small messages that keep the node a member count, and never wait",
+    )
+    quiet: tuple[str, ...] = Field(
+        (),
+        description="hours of local time at which the node rests, as in 22:00-07:00, Sat "
+        "00:00-24:00 or Mon-Fri 08:00-18:00: it neither trains nor mixes, and stays a member",
+    )
+    only_on_ac: bool = Field(
+        False,
+        description="train only while the device is not on battery; needs psutil. A device "
+        "without a battery never is",
+    )
+    only_when_load_below: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="train only while other programs take less than this share of all processor "
+        "cores, and go on once it is less than three quarters of that; needs psutil",
+    )
+
+    @field_validator("rate_bytes_per_s")
+    @classmethod
+    def _is_bearable(cls, rate: float) -> float:
+        if 0 < rate < RATE_LEAST_BYTES_PER_S:
+            raise ValueError(
+                f"must be 0 (no bound) or at least {RATE_LEAST_BYTES_PER_S}: others would take a "
+                "slower node for a dead one"
+            )
+        return rate
+
+    @field_validator("quiet")
+    @classmethod
+    def _are_hours(cls, quiet: tuple[str, ...]) -> tuple[str, ...]:
+        for text in quiet:
+            try:
+                hours(text)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return quiet
+
+    @property
+    def needs_looking(self) -> bool:
+        """Whether what the node may do depends on the time of day or on the device."""
+        return bool(self.quiet) or self.only_on_ac or self.only_when_load_below is not None
+
+
 class StopConfig(_Frozen):
     """When a node ends by itself; nothing set means never."""
 
@@ -259,6 +400,8 @@ class NodeConfig(_Frozen):
     reputation: ReputationConfig = ReputationConfig()
     membership: MembershipConfig = MembershipConfig()
     limits: LimitsConfig = LimitsConfig()
+    figures: FiguresConfig = FiguresConfig()
+    courtesy: CourtesyConfig = CourtesyConfig()
     stop: StopConfig = StopConfig()
 
     @model_validator(mode="after")
@@ -324,6 +467,14 @@ class DeviceConfig(NodeConfig):
     state_dir: str | None = Field(
         None, description="where key, identity, checkpoint and journal live"
     )
+    page: str = Field(
+        "",
+        description="HOST:PORT of the web page of a run with a key; empty: a free port that only "
+        "this device reaches; off: no page. That of an open run is at the node's own port",
+    )
+    tensorboard: str | None = Field(
+        None, min_length=1, description="directory for TensorBoard scalars of this node"
+    )
     shard: str | None = Field(
         None, description="I/N: train on the I-th of N parts of the data, as in 1/3"
     )
@@ -335,6 +486,13 @@ class DeviceConfig(NodeConfig):
     data_seed: int = Field(0, ge=0, description="seed of that draw, equal on all nodes")
     seed: int | None = Field(None, ge=0, description="seed of batches and choices; None: chance")
     threads: Count = Field(1, description="processor threads that training may use")
+    nice: int = Field(
+        0,
+        ge=-20,
+        le=19,
+        description="how far the node steps back behind other programs: 19 takes only what they "
+        "leave of the processor, 0 is like them all; below 0 needs root",
+    )
     learning_rate: Positive | None = Field(None, description="of plain SGD; none: the task's own")
     batch_size: Count | None = Field(None, description="samples a local step; none: the task's own")
     step_s: Positive | None = Field(

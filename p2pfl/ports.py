@@ -159,12 +159,26 @@ class Service(Protocol):
         ...
 
 
+def _at_once() -> float:
+    return 0.0
+
+
 @dataclass(slots=True)
 class Traffic:
-    """Bytes of message bodies that a transport moved."""
+    """Bytes of message bodies that a transport moved, and how fast payloads may follow.
+
+    Attributes:
+        bytes_in, bytes_out: counted while they move.
+        is_paced: large payloads are sent in small pieces, and each asks `pause_s` before.
+        pause_s: seconds that the next piece of a payload has to wait; the node sets it where it
+            has a bound (`node/courtesy.py`). A transport that carries messages whole, as the
+            simulator's, need not ask: the node then begins the next exchange later.
+    """
 
     bytes_in: int = 0
     bytes_out: int = 0
+    is_paced: bool = False
+    pause_s: Callable[[], float] = _at_once
 
 
 class Transport(Protocol):
@@ -282,6 +296,34 @@ class DenyList(Protocol):
 
     def keep(self, denial: Denial) -> None:
         """Remember what a peer told; it was found to be signed."""
+        ...
+
+
+# --- the device -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is going on around a node, on its device, at one moment.
+
+    Attributes:
+        minute: of the week, in local time: 0 is Monday 00:00.
+        is_on_battery: it is running down its battery; False where it has none, or cannot tell.
+        load: share of all processor cores that other programs take, None if nobody asked for it.
+        energy_j: what the whole machine took since the node began, None if it does not tell.
+    """
+
+    minute: float
+    is_on_battery: bool = False
+    load: float | None = None
+    energy_j: float | None = None
+
+
+class Conditions(Protocol):
+    """Looks at the device."""
+
+    def look(self) -> Surroundings:
+        """What it is like now; takes milliseconds, and runs off the event loop."""
         ...
 
 

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 import p2pfl
 from p2pfl.errors import P2pflError
@@ -27,6 +28,8 @@ _COMMANDS = {
     "init": ("p2pfl.cli.files", "Write a task file to start from."),
     "peers": ("p2pfl.cli.look", "List the nodes that mDNS sees on this LAN now."),
     "status": ("p2pfl.cli.look", "Show what one node is doing."),
+    "page": ("p2pfl.cli.page", "Show where a running node's page is, or a link that opens it."),
+    "watch": ("p2pfl.cli.watch", "Show the swarm live in the terminal."),
     "doctor": ("p2pfl.cli.look", "Explain why two nodes do not see each other."),
     "run": ("p2pfl.cli.run", "Run a scenario: a swarm in virtual time, or real processes."),
     "sweep": ("p2pfl.cli.sweep", "Run a scenario over a grid of values, with many seeds."),
@@ -37,6 +40,7 @@ _COMMANDS = {
         "Show what a neighbour rule looks like, and how fast it mixes.",
     ),
     "export": ("p2pfl.cli.files", "Save a node's trained model for use elsewhere."),
+    "completion": ("p2pfl.cli.completion", "Let the Tab key complete commands, tasks and runs."),
 }
 
 
@@ -53,6 +57,15 @@ class _Lazy(click.Group):
         name = name or cmd_name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # without importing every command for its help
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        found = ((name, text) for name, (_, text) in _COMMANDS.items())
+        return [
+            CompletionItem(name, help=text) for name, text in found if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

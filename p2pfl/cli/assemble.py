@@ -20,25 +20,29 @@ from p2pfl.cli.keys import Pass, passed
 from p2pfl.config import DeviceConfig
 from p2pfl.core import wire
 from p2pfl.core.neighbours import rule
-from p2pfl.edge import denials
+from p2pfl.edge import conditions, denials, scalars
 from p2pfl.edge.announcement import Announcement, tagged
 from p2pfl.edge.checkpoint import Checkpoints
 from p2pfl.edge.credentials import Credentials
 from p2pfl.edge.evidence import EVIDENCE, EvidenceFiles
 from p2pfl.edge.http import HttpTransport
-from p2pfl.edge.identity import StateDir, default_path, node_key
-from p2pfl.edge.interfaces import survey, usable
+from p2pfl.edge.identity import JOURNAL, StateDir, default_path, node_key
+from p2pfl.edge.interfaces import announced, survey, usable
 from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Mdns
 from p2pfl.edge.nodekey import parse_node
-from p2pfl.edge.static import StaticPeers, merge, parse
+from p2pfl.edge.page import serving
+from p2pfl.edge.page.feed import Feed
+from p2pfl.edge.page.serving import Page
+from p2pfl.edge.static import StaticPeers, join, merge, parse
 from p2pfl.edge.worker import Worker
-from p2pfl.errors import ConfigError
+from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.learning.paced import Paced
 from p2pfl.learning.partition import parse_partition, parse_shard
 from p2pfl.learning.task import adapted, build_learner, find_task
 from p2pfl.node import Node
-from p2pfl.ports import Discovery, Learner
+from p2pfl.node.status import describe
+from p2pfl.ports import Discovery, Journal, Learner
 
 _NOBODY = "0" * 32
 """An id to check an announcement with, before the state directory says who we are."""
@@ -67,6 +71,24 @@ class Prepared:
     denied: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A node that is ready to run, and what goes with it.
+
+    Attributes:
+        journal: writes down what happens.
+        page: what people see of it.
+        scalars: for TensorBoard; None where nobody wants them.
+        credentials: of a run with a key.
+    """
+
+    node: Node
+    journal: SqliteJournal
+    page: Page
+    scalars: scalars.Scalars | None
+    credentials: Credentials | None
+
+
 def prepared(config: DeviceConfig, key: str | None = None) -> Prepared:
     """Load the task and its data; takes as long as these take, and Ctrl-C ends it at once.
 
@@ -86,6 +108,10 @@ def prepared(config: DeviceConfig, key: str | None = None) -> Prepared:
     static = StaticPeers(config.peers)
     if config.advertise is not None:
         _checked_advertise(config.advertise)
+    serving.check(config.page, is_keyed=ours.tag is not None)
+    if config.tensorboard is not None:
+        scalars.check()
+    conditions.check(config.courtesy)
     if config.mdns:
         found = survey(config.interfaces)
         if not any(interface.verdict.may_change for interface in found):
@@ -131,13 +157,13 @@ def state_path(config: DeviceConfig) -> Path:
 
 
 @asynccontextmanager
-async def assembled(ready: Prepared) -> AsyncIterator[Node]:
+async def assembled(ready: Prepared) -> AsyncIterator[Assembled]:
     """A node that is ready to run; all that belongs to it is closed on leaving.
 
     Raises:
-        ConfigError: the certificate or the deny list cannot be used.
+        ConfigError: the certificate, the deny list or TensorBoard's directory cannot be used.
         StateError: the state directory cannot be used.
-        NetworkError: the port is taken.
+        NetworkError: a port is taken.
     """
     config, learner, seed = ready.config, ready.learner, ready.seed
     path = state_path(config)
@@ -150,9 +176,19 @@ async def assembled(ready: Prepared) -> AsyncIterator[Node]:
         own=ready.denied,
         shared=None if config.deny_list is None else Path(config.deny_list),
     )
+    journal = SqliteJournal(path / JOURNAL)
+    feed = Feed(journal)
     async with AsyncExitStack() as closing:
+        page = Page(
+            feed,
+            config.limits,
+            is_keyed=credentials is not None,
+            where=config.page,
+            bind=config.bind,
+        )
+        closing.callback(page.close)
         transport = HttpTransport(
-            config.bind, config.port, config.limits, config.advertise, credentials
+            config.bind, config.port, config.limits, config.advertise, credentials, [page.mount]
         )
         closing.callback(transport.close)
         state = closing.enter_context(StateDir.open(path, run=config.run, layout=learner.layout))
@@ -160,22 +196,27 @@ async def assembled(ready: Prepared) -> AsyncIterator[Node]:
             path, learner.layout, run=config.run, node=state.node, incarnation=state.incarnation
         )
         saved = checkpoints.load()
-        journal = SqliteJournal(state.journal)
         closing.callback(journal.close)
+        told: Journal = feed
+        curves: scalars.Scalars | None = None
+        if config.tensorboard is not None:
+            folder = scalars.folder_of(Path(config.tensorboard), config.name, state.node)
+            told = curves = scalars.Scalars(feed, folder)
+            closing.callback(curves.close)
         sources: list[Discovery] = [ready.static]
         if config.mdns:
             ours = replace(ready.announcement, node=state.node)
             sources.append(Mdns(ours, lambda: transport.address, interfaces=config.interfaces))
         worker = Worker()
         closing.callback(worker.close)
-        yield Node(
+        node = Node(
             node_id=state.node,
             incarnation=state.incarnation,
             config=config,
             learner=learner,
             transport=transport,
             discovery=merge(*sources),
-            journal=journal,
+            journal=told,
             store=checkpoints,
             clock=time.monotonic,
             run=worker,
@@ -184,27 +225,56 @@ async def assembled(ready: Prepared) -> AsyncIterator[Node]:
             notary=credentials,
             deny_list=deny_list,
             evidence=EvidenceFiles(path / EVIDENCE, config.run),
+            conditions=conditions.Device(config.courtesy),
         )
+        yield Assembled(node, journal, page, curves, credentials)
 
 
-async def journalled(node: Node) -> str:
+async def journalled(being: Assembled) -> str:
     """Run a node while its journal is written and its certificate is kept valid.
 
     Says why the node stopped.
     """
-    journal, transport = node.vitals.journal, node.vitals.transport
+    node = being.node
     async with asyncio.TaskGroup() as tasks:
-        beside = []
-        if isinstance(journal, SqliteJournal):
-            beside.append(tasks.create_task(journal.run(), name="journal"))
-        if isinstance(transport, HttpTransport) and transport.credentials is not None:
-            renewing = _renewing(transport.credentials)
-            beside.append(tasks.create_task(renewing, name="certificate"))
+        beside = [tasks.create_task(being.journal.run(), name="journal")]
+        if being.credentials is not None:
+            beside.append(tasks.create_task(_renewing(being.credentials), name="certificate"))
+        if being.scalars is not None:
+            writing = being.scalars.run(lambda: describe(node.vitals))
+            beside.append(tasks.create_task(writing, name="scalars"))
         try:
             return await node.run()
         finally:
             for task in beside:
                 task.cancel()
+
+
+def pages(being: Assembled, config: DeviceConfig) -> list[str]:
+    """Where the page is, best first; of a run with a key a link that opens it once."""
+    page, address = being.page, being.node.vitals.transport.address
+    if not page.is_shown:
+        return []
+    if page.address is not None:
+        host, port = page.address
+        seen = _reached(host, port, config)[0]
+        return [page.link(parse(seen)[0])]
+    host, port = parse(address)
+    return [f"http://{seen}/" for seen in _reached(host, port, config)]
+
+
+def _reached(host: str, port: int, config: DeviceConfig) -> list[str]:
+    """The addresses at which people reach what listens here, as `host:port`."""
+    if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+        return [join(host, port)]
+    try:
+        found = announced(usable(survey(config.interfaces)), host)
+    except NetworkError:
+        found = []
+    # a browser cannot be told on which link an address is meant
+    found = [ip for ip in found if not ipaddress.ip_address(ip.partition("%")[0]).is_link_local]
+    found.sort(key=lambda ip: ":" in ip)
+    return [join(ip, port) for ip in found] or [f"localhost:{port}"]
 
 
 async def _renewing(credentials: Credentials) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import secrets
 import signal
 import sys
+import webbrowser
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from p2pfl.cli.completion import tasks
 from p2pfl.cli.options import needs, vacant
+from p2pfl.cli.saying import console_on, say
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from p2pfl.scenario.demo import Demo
     from p2pfl.scenario.record import Plan, Record
 
-_SHOWING = ("rich", "matplotlib")
+_SHOWING = ("rich", "matplotlib", "plotly")
 _LEARNING = {
     "digits": ("torch", "sklearn"),
     "digits-numpy": ("sklearn",),
@@ -35,6 +39,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     epilog="""\b
 Examples:
   p2pfl demo
+  p2pfl demo --open                                         watch it in a browser
   p2pfl demo --task digits-numpy --nodes 3 --seconds 30     without torch
   p2pfl demo --task my_task.py --no-faults                  your own model and data
 """
@@ -57,6 +62,7 @@ Examples:
     "--task",
     default="digits",
     show_default=True,
+    shell_complete=tasks,
     help="Built-in name, or path of a Python task file.",
 )
 @click.option(
@@ -73,6 +79,13 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     help="New folder for all files; default: runs/demo-TIME.",
 )
+@click.option("--open", "opens", is_flag=True, help="Open the page of the swarm in a browser.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the summary as one JSON object; all else to stderr.",
+)
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def demo(
     nodes: int,
@@ -81,14 +94,17 @@ def demo(
     seed: int,
     no_faults: bool,
     out: Path | None,
+    opens: bool,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """See six nodes find each other, train, fail and recover.
 
     Five real `p2pfl node` processes start on this machine, find each other over mDNS, and train
     one model together, each on its own part of the data. Meanwhile one is killed and started
-    again, one is frozen for a while, and a sixth joins late with an empty model. At the end stand
-    a summary, curves and a picture; the exit code is 0 only if all expectations held.
+    again, one is frozen for a while, and a sixth joins late with an empty model. Every node shows
+    it on its page, whose address is told at the beginning. At the end stand a summary, curves, a
+    picture and a report; the exit code is 0 only if all expectations held.
     """
     needs("the demo", *_SHOWING, *_LEARNING.get(task, ()))
     run = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -106,31 +122,43 @@ def demo(
             partition=_partition(task, nodes if no_faults else nodes + 1, seed),
             with_faults=not no_faults,
         )
-        sys.exit(0 if _shown(plan, quiet=quiet) else 1)
+        sys.exit(0 if _shown(plan, opens=opens, as_json=as_json, quiet=quiet) else 1)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        click.echo(f"interrupted; no node is left running, their files are in {folder}")
+        click.echo(f"interrupted; no node is left running, their files are in {folder}", err=True)
         sys.exit(_INTERRUPTED)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error}; give another --out") from None
 
 
-def _shown(plan: Plan, *, quiet: bool) -> bool:
+def _shown(plan: Plan, *, opens: bool, as_json: bool, quiet: bool) -> bool:
     """Play the demo, leave its files and its summary; whether all expectations held."""
-    from rich.console import Console
-
     from p2pfl.scenario.demo import Demo
     from p2pfl.scenario.display import show_on
     from p2pfl.scenario.expect import judged
 
-    console = Console(highlight=False)
+    console = console_on(stderr=as_json)
+    opened = _open if opens else lambda page: None
     with show_on(console, quiet=quiet) as show:
-        record = asyncio.run(_played(Demo(plan, show)))
+        record = asyncio.run(_played(Demo(plan, show, opened)))
     from p2pfl.scenario import report
 
     verdicts = judged(record)
     report.write(record, verdicts)
-    report.tell(record, verdicts, console)
+    if not (as_json and quiet):
+        report.tell(record, verdicts, console)
+    if as_json:
+        say(json.dumps(report.summary(record, verdicts), allow_nan=False))
     return all(verdict.held for verdict in verdicts)
+
+
+def _open(page: str) -> None:
+    """Without waiting for the browser, which may take its time."""
+
+    def tried() -> None:
+        if not webbrowser.open(page):
+            click.echo("p2pfl: no browser could be started here; open the address", err=True)
+
+    asyncio.get_running_loop().run_in_executor(None, tried)
 
 
 async def _played(demo: Demo) -> Record:

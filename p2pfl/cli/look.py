@@ -12,7 +12,9 @@ import aiohttp
 import click
 
 import p2pfl
+from p2pfl.cli.completion import runs, tasks
 from p2pfl.cli.keys import looking, observer
+from p2pfl.cli.saying import say
 from p2pfl.core import wire
 from p2pfl.edge.announcement import compatible, is_keyed, tagged
 from p2pfl.edge.mdns import browse
@@ -29,8 +31,12 @@ _INTERFACE = click.option(
     metavar="NAME",
     help="Interface or address to look at (repeatable); all real ones if not given.",
 )
-_RUN = click.option("--run", metavar="NAME", help="Say whether they fit this run.")
-_TASK = click.option("--task", metavar="TASK", help="Say whether they fit this task's model.")
+_RUN = click.option(
+    "--run", metavar="NAME", shell_complete=runs, help="Say whether they fit this run."
+)
+_TASK = click.option(
+    "--task", metavar="TASK", shell_complete=tasks, help="Say whether they fit this task's model."
+)
 _STATUS_TIMEOUT_S = 5.0
 _SHOWN = 5
 
@@ -71,11 +77,11 @@ def peers(
     seen = asyncio.run(browse(seconds, interfaces))
     rows = [_peer(sighting, run, layout) for sighting in seen]
     if as_json:
-        click.echo(json.dumps(rows))
+        say(json.dumps(rows))
     elif rows:
-        click.echo(_table(rows))
+        say(_table(rows))
     else:
-        click.echo(
+        say(
             f"no node was seen within {seconds:g} s; is one running on this network? "
             "`p2pfl doctor` finds out what is in the way"
         )
@@ -118,7 +124,7 @@ def status(url: str | None, interfaces: tuple[str, ...], as_json: bool, **keys: 
             # mDNS remembers for minutes who died without a goodbye
             click.echo(f"p2pfl: {answer}", err=True)
         else:
-            click.echo(json.dumps(answer) if as_json else readable(answer))
+            say(json.dumps(answer) if as_json else readable(answer))
 
 
 async def _statuses(
@@ -246,6 +252,9 @@ def _readable(found: Mapping[str, Any]) -> str:
         "traffic": f"{_bytes(found['bytes_in'])} in, {_bytes(found['bytes_out'])} out",
     }
     text = [f"{key:<10} {value}" for key, value in lines.items()]
+    text += [f"{'holding':<10} {sentence}" for sentence in found.get("holding", ())]
+    if found.get("energy_j") is not None:
+        text.append(f"{'energy':<10} {found['energy_j']:,.0f} J by this whole machine")
     members = [
         {
             "member": f"{member.get('name') or '?'} ({member['node'][:8]})",
@@ -338,7 +347,7 @@ def doctor(
         plain = [
             {"topic": f.topic, "verdict": f.verdict, "text": f.text, "fix": f.fix} for f in findings
         ]
-        click.echo(json.dumps(plain))
+        say(json.dumps(plain))
     else:
-        click.echo(render(findings))
+        say(render(findings))
     sys.exit(exit_code(findings))

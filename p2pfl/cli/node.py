@@ -13,16 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pfl.cli.completion import codecs, partitions, rules, runs, tasks
 from p2pfl.cli.keys import KEY_HELP
-from p2pfl.config import DeviceConfig, changed, from_mapping, put
+from p2pfl.config import CourtesyConfig, DeviceConfig, changed, from_mapping, put
 from p2pfl.errors import ConfigError
 from p2pfl.toml import parsed
 
 if TYPE_CHECKING:
-    from p2pfl.cli.assemble import Prepared
-    from p2pfl.node import Node
+    from p2pfl.cli.assemble import Assembled, Prepared
 
-_NESTED = {"cycles": "stop", "minutes": "stop", "target_accuracy": "stop", "codec": "gossip"}
+_NESTED = {
+    "cycles": "stop",
+    "minutes": "stop",
+    "target_accuracy": "stop",
+    "codec": "gossip",
+    "rate_bytes_per_s": "courtesy",
+    "only_on_ac": "courtesy",
+    "only_when_load_below": "courtesy",
+}
+_QUIET_HOURS = "courtesy.quiet"
+"""`--quiet` is about what is printed, so the option has another name than the key."""
 _REPORT_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,8 +41,11 @@ def _doc(name: str, model: Any = DeviceConfig) -> str:
     """An option's help is the description of its field, so that they cannot differ."""
     if name in _NESTED:
         model = DeviceConfig.model_fields[_NESTED[name]].annotation
-    text = model.model_fields[name].description or ""
-    return text[:1].upper() + text[1:] + "."
+    return _sentence(model.model_fields[name].description)
+
+
+def _sentence(text: str | None) -> str:
+    return text[:1].upper() + text[1:] + "." if text else ""
 
 
 @click.command(
@@ -43,10 +56,11 @@ Examples:
   p2pfl node my_task.py --peer 192.168.1.5:4000    where multicast does not reach
   p2pfl node digits --config node.toml --set gossip.codec=int8
   p2pfl node digits --run kitchen --key-file run.key   only who has the key takes part
+  p2pfl node digits --rate 1e6 --nice 19 --quiet-hours 22:00-07:00 --only-on-ac
 """
 )
-@click.argument("task", required=False)
-@click.option("--run", metavar="NAME", help=_doc("run"))
+@click.argument("task", required=False, shell_complete=tasks)
+@click.option("--run", metavar="NAME", shell_complete=runs, help=_doc("run"))
 @click.option("--name", metavar="TEXT", help=_doc("name") + " Default: this device's host name.")
 @click.option("--bind", metavar="ADDRESS", help=_doc("bind"))
 @click.option("--port", type=int, help=_doc("port"))
@@ -60,14 +74,34 @@ Examples:
 @click.option("--run-cert", metavar="FILE", help=_doc("run_cert"))
 @click.option("--deny", multiple=True, metavar="NODE-ID", help=_doc("deny"))
 @click.option("--deny-list", metavar="FILE", help=_doc("deny_list"))
+@click.option("--page", metavar="HOST:PORT", help=_doc("page"))
+@click.option("--no-page", "page", flag_value="off", help="The same as --page off.")
+@click.option("--tensorboard", metavar="DIR", help=_doc("tensorboard"))
 @click.option("--state-dir", metavar="DIR", help=_doc("state_dir"))
+@click.option(
+    "--rate", "rate_bytes_per_s", type=float, metavar="BYTES/S", help=_doc("rate_bytes_per_s")
+)
+@click.option(
+    "--quiet-hours",
+    multiple=True,
+    metavar="HOURS",
+    help=_sentence(CourtesyConfig.model_fields["quiet"].description) + " May be given again.",
+)
+@click.option("--only-on-ac", is_flag=True, default=None, help=_doc("only_on_ac"))
+@click.option(
+    "--only-when-load-below",
+    type=float,
+    metavar="SHARE",
+    help=_doc("only_when_load_below") + " 0.5 is a good bound.",
+)
+@click.option("--nice", type=int, metavar="N", help=_doc("nice"))
 @click.option("--cycles", type=int, help=_doc("cycles"))
 @click.option("--minutes", type=float, help=_doc("minutes"))
 @click.option("--target-accuracy", type=float, help=_doc("target_accuracy"))
-@click.option("--topology", metavar="RULE", help=_doc("topology"))
-@click.option("--codec", metavar="NAME", help=_doc("codec"))
+@click.option("--topology", metavar="RULE", shell_complete=rules, help=_doc("topology"))
+@click.option("--codec", metavar="NAME", shell_complete=codecs, help=_doc("codec"))
 @click.option("--shard", metavar="I/N", help=_doc("shard"))
-@click.option("--partition", metavar="RULE", help=_doc("partition"))
+@click.option("--partition", metavar="RULE", shell_complete=partitions, help=_doc("partition"))
 @click.option("--data-seed", type=int, help=_doc("data_seed"))
 @click.option("--seed", type=int, help=_doc("seed"))
 @click.option("--threads", type=int, help=_doc("threads"))
@@ -102,6 +136,7 @@ def node(
     from p2pfl.cli.assemble import prepared
 
     config = configured(config_file, settings, options)
+    _step_back(config.nice)
     try:
         ready = prepared(config, key)
     except KeyboardInterrupt:
@@ -138,6 +173,9 @@ def configured(
             raise ConfigError(f"--config {config_file}: {error}") from None
     for setting in settings:
         put(values, *changed(setting))
+    quiet_hours = options.pop("quiet_hours", ())
+    if quiet_hours:
+        put(values, _QUIET_HOURS, quiet_hours)
     for name, value in options.items():
         if value is not None and value != ():
             put(values, f"{_NESTED[name]}.{name}" if name in _NESTED else name, value)
@@ -150,6 +188,28 @@ def configured(
     if str(values.get("topology", "")).endswith((".toml", ".graphml")):
         values["topology"] = topology(values["topology"]).text
     return from_mapping(values, DeviceConfig, where=where)
+
+
+def _step_back(nice: int) -> None:
+    """Before training makes its threads: each takes over what its maker is.
+
+    On Linux niceness is of a thread, and numpy has made some when it was imported.
+
+    Raises:
+        ConfigError: the system does not permit it.
+    """
+    if nice == 0:
+        return
+    threads = Path("/proc/self/task")
+    try:
+        ours = os.nice(nice)
+        for thread in threads.iterdir() if threads.exists() else ():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), ours)
+    except OSError as error:
+        raise ConfigError(
+            f"nice is {nice}: {(error.strerror or str(error)).lower()}; only root may go below 0, "
+            "give 0 to 19"
+        ) from None
 
 
 async def _live(ready: Prepared, *, quiet: bool) -> str:
@@ -178,12 +238,12 @@ async def _live(ready: Prepared, *, quiet: bool) -> str:
     return "by a signal"
 
 
-async def _tell(being: Node, ready: Prepared) -> None:
+async def _tell(being: Assembled, ready: Prepared) -> None:
     """Say who we are, then one line now and then."""
     from p2pfl.cli.assemble import state_path
     from p2pfl.edge.nodekey import grouped
 
-    vitals = being.vitals
+    vitals = being.node.vitals
     again = f", continuing at age {vitals.state.age}" if vitals.state.age else ""
     _say(
         f"node {vitals.id[:8]} '{vitals.config.name}' of run '{vitals.config.run}': "
@@ -191,6 +251,7 @@ async def _tell(being: Node, ready: Prepared) -> None:
         f"id:     {grouped(vitals.id)}\n"
         f"trust:  {_trust(ready)}\n"
         f"state:  {state_path(ready.config)}\n"
+        f"{_page(being, ready)}"
         f"status: {_status(ready, vitals.transport.address)}   (Ctrl-C stops)"
     )
     while True:
@@ -206,6 +267,7 @@ async def _tell(being: Node, ready: Prepared) -> None:
             f"peers {len(vitals.members.alive()) - 1}  "
             f"exchanges {sum(vitals.tally.asked.values()) + sum(vitals.tally.answered.values())}  "
             f"staleness {vitals.tally.staleness:.2f}"
+            + "".join(f"\n  {sentence}" for sentence in vitals.holding)
         )
 
 
@@ -219,6 +281,17 @@ def _trust(ready: Prepared) -> str:
     if ready.passed.run_key is None:
         return f"only nodes that were admitted by the key of {ready.passed.tag}, over TLS"
     return f"only who has the key {ready.passed.tag}, over TLS"
+
+
+def _page(being: Assembled, ready: Prepared) -> str:
+    """A line that says where the page is, if there is one."""
+    from p2pfl.cli.assemble import pages
+
+    found = pages(being, ready.config)
+    if not found:
+        return ""
+    once = "" if ready.passed.tag is None else "   (opens once, within 10 minutes)"
+    return f"page:   {'  '.join(found)}{once}\n"
 
 
 def _status(ready: Prepared, address: str) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pfl.cli.completion import partitions, state_dirs, tasks
+from p2pfl.cli.saying import say, working
 from p2pfl.errors import ConfigError, TaskError
 from p2pfl.toml import parsed
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from p2pfl.scenario.recording import Estimate, Recording, Seen
 
 _NAME_MAX = 40
+_LARGE_BYTES = 10_000_000
+"""Journals of so much take seconds to read."""
 _OUT = Path("recordings")
 
 
@@ -52,16 +57,24 @@ In FOLDER are left:
   NAME-churn.csv    node, at, up: who came and went (if anybody did)
 """
 )
-@click.argument("state_dirs", nargs=-1, type=click.Path(path_type=Path), metavar="STATE_DIR...")
+@click.argument(
+    "state_dirs",
+    nargs=-1,
+    type=click.Path(path_type=Path),
+    metavar="STATE_DIR...",
+    shell_complete=state_dirs,
+)
 @click.option(
     "--task",
     metavar="TASK",
+    shell_complete=tasks,
     help="What the nodes learned: journals do not tell. Default: the built-in task with their "
     "model, or what --config says.",
 )
 @click.option(
     "--partition",
     metavar="RULE",
+    shell_complete=partitions,
     help="How their data were split: iid, dirichlet:ALPHA, classes:K. Default: what --config "
     "says, or iid.",
 )
@@ -85,6 +98,7 @@ In FOLDER are left:
 @click.option("--name", metavar="NAME", help="Of the scenario; default: the run's name.")
 @click.option("--overwrite", is_flag=True, help="Replace files of that name.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print only where the scenario is.")
 def record(
     state_dirs: tuple[Path, ...],
     task: str | None,
@@ -96,6 +110,7 @@ def record(
     name: str | None,
     overwrite: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Turn a run that really happened into a scenario.
 
@@ -119,8 +134,9 @@ def record(
     if since is not None and until is not None and until <= since:
         raise ConfigError(f"--until must be after --from: {until:.0f} is not after {since:.0f}")
     device = None if config_file is None else _configured(config_file)
-    told = journals(state_dirs, since=since, until=until)
-    found = recorded(told, config=_node(device), since=since, until=until)
+    with working("reading the journals", quiet=quiet or _size(state_dirs) < _LARGE_BYTES):
+        told = journals(state_dirs, since=since, until=until)
+        found = recorded(told, config=_node(device), since=since, until=until)
     learned, doubt = _task(task, device, found.layout)
     split = _partition(partition, device)
     path = written(
@@ -130,9 +146,21 @@ def record(
     command = shlex.join(["p2pfl", "run", str(path)])
     if as_json:
         told_of = {"task.name": learned, "task.partition": split, **found.estimates}
-        click.echo(json.dumps(_object(found, path, command, told_of, notes), allow_nan=False))
+        say(json.dumps(_object(found, path, command, told_of, notes), allow_nan=False))
     else:
-        click.echo(readable(found, path, command, notes))
+        say(str(path) if quiet else readable(found, path, command, notes))
+
+
+def _size(state_dirs: Sequence[Path]) -> int:
+    """Bytes of the journals that are about to be read; what cannot be looked at has none."""
+    from p2pfl.edge.identity import JOURNAL
+
+    found = 0
+    for folder in state_dirs:
+        for journal in (folder / JOURNAL, *folder.glob(f"*/{JOURNAL}")):
+            with suppress(OSError):
+                found += journal.stat().st_size
+    return found
 
 
 # --- what journals do not tell ------------------------------------------------------------------

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pfl.cli.completion import scenarios
 from p2pfl.cli.options import needs, vacant
+from p2pfl.cli.saying import console_on, say
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,10 +42,10 @@ Examples:
   p2pfl run scenarios/hello-8.toml
   p2pfl run churn-30 --seed 3 --set gossip.codec=int8       a name in scenarios/ will do
   p2pfl run scenarios/hello-8.toml --engine processes       the same with real nodes
-  p2pfl run blackout --json --quiet | tail -n 1 | jq .ok
+  p2pfl run blackout --json --quiet | jq .ok
 """
 )
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=scenarios)
 @click.option(
     "--engine",
     type=click.Choice(["virtual", "processes"]),
@@ -63,7 +65,7 @@ Examples:
 )
 @click.option("--no-events", is_flag=True, help="Keep the hash of the events, not the events.")
 @click.option("--no-report", is_flag=True, help="Write no report and no picture.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object last.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no table.")
 def run(
     scenario: str,
@@ -82,13 +84,11 @@ def run(
     code is 0 only if every expectation held, so a scenario is also a test.
     """
     needs("p2pfl run", *(("rich",) if no_report else _NEEDS))
-    from rich.console import Console
-
     from p2pfl.scenario.load import load
 
     asked = load(scenario, changes, seed)
     folder = vacant(out if out is not None else Path("runs", _unique(asked.name)))
-    console = Console(highlight=False)
+    console = console_on(stderr=as_json)
     command = _command(scenario, engine, asked.seed, changes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ Example:
 """
 )
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object last.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def replay(folder: Path, as_json: bool, quiet: bool) -> None:
     """Do a virtual run again, event by event, and say whether it was the same.
@@ -131,8 +131,6 @@ def replay(folder: Path, as_json: bool, quiet: bool) -> None:
     as recorded; otherwise the first one that differs is shown.
     """
     needs("p2pfl replay", "rich")
-    from rich.console import Console
-
     from p2pfl.scenario import eventlog
     from p2pfl.scenario.progress import showing
     from p2pfl.scenario.virtual import simulate
@@ -140,7 +138,7 @@ def replay(folder: Path, as_json: bool, quiet: bool) -> None:
     asked, then = _recorded(folder)
     path = folder / eventlog.LOG
     recorded = eventlog.read(path) if path.is_file() else None
-    console = Console(highlight=False, quiet=quiet)
+    console = console_on(stderr=as_json, quiet=quiet)
     difference, events, event_hash = "", None, None
     try:
         with (
@@ -160,14 +158,14 @@ def replay(folder: Path, as_json: bool, quiet: bool) -> None:
     if difference and (other := _other_versions(then)):
         difference += f"; recorded with {other}"
     same = not difference
-    if same:
-        how = "event by event" if recorded is not None else "by their hash (no events were kept)"
-        click.echo(f"the same: {events:,} events, {how}; hash {event_hash}")
-    else:
-        click.echo(f"NOT the same: {difference}")
     if as_json:
         found = {"same": same, "events": events, "event_hash": event_hash}
-        click.echo(json.dumps({**found, "difference": difference or None}))
+        say(json.dumps({**found, "difference": difference or None}))
+    elif same:
+        how = "event by event" if recorded is not None else "by their hash (no events were kept)"
+        say(f"the same: {events:,} events, {how}; hash {event_hash}")
+    else:
+        say(f"NOT the same: {difference}")
     sys.exit(0 if same else 1)
 
 
@@ -227,7 +225,7 @@ def _reported(
         if not quiet:
             tell(trace, verdicts, console, files, again)
     if as_json:
-        click.echo(json.dumps(summary(trace, verdicts, command), allow_nan=False))
+        say(json.dumps(summary(trace, verdicts, command), allow_nan=False))
     return passed(verdicts, trace)
 
 

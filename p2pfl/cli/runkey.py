@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli.keys import KEY_HELP
+from p2pfl.cli.saying import say
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,19 +59,19 @@ def new(out: Path | None, qr: bool | None, as_json: bool) -> None:
         _write_secret(out, f"{key.text}\n")
     if as_json:
         where = {"file": str(out)} if out is not None else {"key": key.text}
-        click.echo(json.dumps({**where, **_about(key)}))
+        say(json.dumps({**where, **_about(key)}))
         return
-    click.echo(f"wrote {out}" if out is not None else key.text)
+    say(f"wrote {out}" if out is not None else key.text)
     if qr if qr is not None else out is None and sys.stdout.isatty():
         _draw(key)
     use = f"--key-file {out}" if out is not None else f"--key {key.text}"
-    click.echo(
+    say(
         f"tag {key.tag}\n"
         "Whoever has this key takes part in the run. Carry it to every device, and start there:\n"
         f"  p2pfl node TASK {use}"
     )
     if out is None:
-        click.echo("Others on a device see it with `ps`; --key-file FILE keeps it from them.")
+        say("Others on a device see it with `ps`; --key-file FILE keeps it from them.")
 
 
 @run_key.command(
@@ -88,10 +89,10 @@ def show(key: str | None, key_file: str | None, qr: bool, as_json: bool) -> None
     """Show what a run, or an admission, key is known by; not the key itself."""
     found = _either(key, key_file)
     if as_json:
-        click.echo(json.dumps(_about(found)))
+        say(json.dumps(_about(found)))
         return
     about = _about(found)
-    click.echo(f"{found.kind.what}\ntag        {about['tag']}\nauthority  {about['authority']}")
+    say(f"{found.kind.what}\ntag        {about['tag']}\nauthority  {about['authority']}")
     if qr:
         _draw(found)
 
@@ -128,9 +129,9 @@ def split(out: Path, as_json: bool) -> None:
     _write_secret(secret, f"# admits nodes to run {key.tag}; keep it offline\n{key.text}\n")
     if as_json:
         files = {"admission_key": str(secret), "run_certificate": str(public)}
-        click.echo(json.dumps({**files, **_about(key)}))
+        say(json.dumps({**files, **_about(key)}))
         return
-    click.echo(
+    say(
         f"wrote {secret}   admits and denies nodes: keep it offline, on no node\n"
         f"wrote {public}         for every node\n"
         f"tag {key.tag}\n"

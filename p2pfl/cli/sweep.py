@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pfl.cli.completion import scenarios
+from p2pfl.cli.saying import console_on, say
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ In DIR are left:
   runs.csv     a row for every run, with the command that does it alone
 """
 )
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=scenarios)
 @click.option(
     "--seeds",
     type=click.IntRange(1, 10_000),
@@ -113,14 +115,12 @@ def sweep(
     if every run gave figures.
     """
     _require(*_SHOWING)
-    from rich.console import Console
-
     from p2pfl.scenario.pool import Folder
     from p2pfl.scenario.sweep import passed, planned
 
     plan = planned(scenario, over, changes, seeds)
     path = out if out is not None else Path("sweeps", f"{plan.name}-{plan.digest}")
-    console = Console(highlight=False, stderr=as_json, quiet=quiet)
+    console = console_on(stderr=as_json, quiet=quiet)
     try:
         with Folder.opened(path, plan) as folder:
             done = folder.done(plan.runs)
@@ -135,7 +135,7 @@ def sweep(
         raise ConfigError(f"{path} cannot be written: {error}; give another --out") from None
     _tell(console, plan, found, failed, path)
     if as_json:
-        click.echo(json.dumps(_object(plan, found, done, failed, path), allow_nan=False))
+        say(json.dumps(_object(plan, found, done, failed, path), allow_nan=False))
     held = all(map(passed, done.values()))
     sys.exit(1 if failed or (strict and not held) else 0)
 

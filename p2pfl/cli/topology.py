@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pfl.cli.completion import rules
+from p2pfl.cli.saying import say, working
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,9 +27,12 @@ MOST_NODES = 3000
 """Eigenvalues come from a dense matrix: seconds here, minutes and gigabytes far beyond."""
 
 _NODES = 16
+_LARGE = 500
+"""Nodes whose eigenvalues take their time."""
 _ONE_PERCENT = 0.01
 _WIDTH = 100
-_ENDINGS = (".toml", ".graphml")
+ENDINGS = (".toml", ".graphml")
+"""Of files that hold a topology."""
 
 ABOUT: Mapping[str, str] = {
     "full": "Everybody is everybody's neighbour.",
@@ -68,7 +74,7 @@ Examples:
   p2pfl topology show ring --nodes 32 --json --no-picture | jq .spectral_gap
 """
 )
-@click.argument("rule_or_file", metavar="RULE_OR_FILE")
+@click.argument("rule_or_file", metavar="RULE_OR_FILE", shell_complete=rules)
 @click.option(
     "--nodes",
     type=click.IntRange(min=1),
@@ -83,8 +89,14 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--no-picture", is_flag=True, help="Draw nothing; needs no matplotlib.")
+@click.option("--quiet", is_flag=True, help="Do not say that a large graph takes its time.")
 def show(
-    rule_or_file: str, nodes: int | None, out: Path | None, as_json: bool, no_picture: bool
+    rule_or_file: str,
+    nodes: int | None,
+    out: Path | None,
+    as_json: bool,
+    no_picture: bool,
+    quiet: bool,
 ) -> None:
     """Measure RULE_OR_FILE and draw it.
 
@@ -103,12 +115,15 @@ def show(
     path = None
     if not no_picture:
         path = _picture_path(out, name, len(members))
-    measured = shape(chosen, members)
+    quiet = quiet or len(members) < _LARGE
+    with working(f"measuring {len(members):,} nodes", quiet=quiet):
+        measured = shape(chosen, members)
     if path is not None:
-        _draw(chosen, members, path, measured, name)
+        with working(f"drawing {len(members):,} nodes", quiet=quiet):
+            _draw(chosen, members, path, measured, name)
     facts = {"rule": chosen.text, "name": name, **_facts(chosen, measured)}
     facts["picture"] = None if path is None else str(path)
-    click.echo(json.dumps(facts) if as_json else readable(facts))
+    say(json.dumps(facts) if as_json else readable(facts))
 
 
 def found(text: str) -> tuple[Rule, str]:
@@ -121,7 +136,7 @@ def found(text: str) -> tuple[Rule, str]:
     """
     from p2pfl.core import graph, neighbours
 
-    if text.endswith(_ENDINGS):
+    if text.endswith(ENDINGS):
         return graph.topology(text), Path(text).stem
     try:
         chosen = neighbours.rule(text)
@@ -134,7 +149,7 @@ def found(text: str) -> tuple[Rule, str]:
 
 
 def _files() -> list[Path]:
-    return [path for ending in _ENDINGS for path in sorted(FOLDER.glob(f"*{ending}"))]
+    return [path for ending in ENDINGS for path in sorted(FOLDER.glob(f"*{ending}"))]
 
 
 def _members(chosen: Rule, name: str, nodes: int | None) -> Sequence[str]:
@@ -265,7 +280,12 @@ def _steps(count: float | None) -> str:
 
 
 def _hanging(head: str, text: str) -> str:
-    """A line whose end is wrapped under its own beginning, not under its head."""
+    """A line whose end is wrapped under its own beginning, not under its head.
+
+    Where nobody looks on it stays one line, because programs read there.
+    """
+    if not sys.stdout.isatty():
+        return f"{head}{text}".rstrip()
     room = max(min(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH), len(head) + 30)
     rows = textwrap.wrap(
         text,
@@ -297,25 +317,27 @@ Examples:
     help=f"At how many, up to {MOST_NODES:,}; edge lists have their own.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def list_(nodes: int, as_json: bool) -> None:
+@click.option("--quiet", is_flag=True, help="Do not say that large graphs take their time.")
+def list_(nodes: int, as_json: bool, quiet: bool) -> None:
     """List all neighbour rules and the files in ./topologies, with what they are worth."""
     from p2pfl.core.neighbours import EDGES, RULES, Rule
 
-    rules = [_rule_row(name, Rule(name, kind.default), nodes) for name, kind in RULES.items()]
-    rules.sort(key=lambda row: str(row["rule"]))
-    files = [_file_row(path, nodes) for path in _files()]
+    with working(f"measuring at {nodes:,} nodes", quiet=quiet or nodes < _LARGE):
+        found = [_rule_row(name, Rule(name, kind.default), nodes) for name, kind in RULES.items()]
+        files = [_file_row(path, nodes) for path in _files()]
+    found.sort(key=lambda row: str(row["rule"]))
     if as_json:
-        click.echo(json.dumps({"nodes": nodes, "rules": rules, "files": files}))
+        say(json.dumps({"nodes": nodes, "rules": found, "files": files}))
         return
-    click.echo(f"Rules, at {nodes:,} nodes\n")
-    click.echo(_table("rule", rules))
-    click.echo(f"{EDGES}A--B,B--C\n    Exactly these links, between ids or names.")
+    say(f"Rules, at {nodes:,} nodes\n")
+    say(_table("rule", found))
+    say(f"{EDGES}A--B,B--C\n    Exactly these links, between ids or names.")
     if files:
-        click.echo(f"\nFiles in ./{FOLDER}, at {nodes:,} nodes or their own\n")
-        click.echo(_table("file", files))
+        say(f"\nFiles in ./{FOLDER}, at {nodes:,} nodes or their own\n")
+        say(_table("file", files))
     else:
-        click.echo(f"\nThere are no files in ./{FOLDER}.")
-    click.echo("\n" + _hanging("", _LEGEND))
+        say(f"\nThere are no files in ./{FOLDER}.")
+    say("\n" + _hanging("", _LEGEND))
 
 
 _LEGEND = (

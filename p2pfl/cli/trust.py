@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pfl.cli.completion import labels, runs, state_dirs
+from p2pfl.cli.saying import say
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,10 +26,26 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 _ADMISSION_KEY = click.option(
     "--key-file", required=True, metavar="FILE", help="admission.key of `p2pfl run-key split`."
 )
-_RUN = click.option("--run", default="default", show_default=True, metavar="NAME", help="Its run.")
-_NAME = click.option("--name", metavar="TEXT", help="Its name. Default: this device's host name.")
+_RUN = click.option(
+    "--run",
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=runs,
+    help="Its run.",
+)
+_NAME = click.option(
+    "--name",
+    metavar="TEXT",
+    shell_complete=labels,
+    help="Its name. Default: this device's host name.",
+)
 _STATE_DIR = click.option(
-    "--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where its state lives."
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    shell_complete=state_dirs,
+    help="Where its state lives.",
 )
 
 
@@ -54,9 +72,9 @@ def identify(run: str, name: str | None, state_dir: Path | None, as_json: bool) 
     path = _state(run, name, state_dir)
     key = node_key(path, run=run)
     if as_json:
-        click.echo(json.dumps({"node": key.node, "request": key.request, "state_dir": str(path)}))
+        say(json.dumps({"node": key.node, "request": key.request, "state_dir": str(path)}))
         return
-    click.echo(f"node     {grouped(key.node)}\nstate    {path}\nrequest  {key.request}")
+    say(f"node     {grouped(key.node)}\nstate    {path}\nrequest  {key.request}")
 
 
 @click.command(
@@ -101,9 +119,9 @@ def admit(request: str, key_file: str, days: float, out: Path | None, as_json: b
         raise ConfigError(f"{out}: {error.strerror}; give another --out") from None
     if as_json:
         about = {"node": node, "file": str(out), "until": round(made.until), "tag": made.tag}
-        click.echo(json.dumps(about))
+        say(json.dumps(about))
         return
-    click.echo(
+    say(
         f"node {grouped(node)}   compare with `p2pfl id` there\n"
         f"wrote {out}, valid until {_day(made.until)}; carry it there:\n"
         f"  p2pfl node TASK --cert {out.name}"
@@ -144,9 +162,9 @@ def deny(node_id: str, key_file: str, out: Path, as_json: bool) -> None:
     except OSError as error:
         raise ConfigError(f"{out}: {error.strerror}; give another --out") from None
     if as_json:
-        click.echo(json.dumps({"node": node, "file": str(out), "denied": len(found)}))
+        say(json.dumps({"node": node, "file": str(out), "denied": len(found)}))
         return
-    click.echo(
+    say(
         f"denied {grouped(node)}\n"
         f"wrote {out} ({len(found)} in all); any node of the run spreads it:\n"
         f"  p2pfl node TASK --cert ... --deny-list {out}"
@@ -161,7 +179,7 @@ Examples:
   p2pfl evidence 3f2a91c05be17d440a96c1f328ee6b02-4-117.json
 """
 )
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=click.Path(path_type=Path), shell_complete=state_dirs)
 @_RUN
 @_NAME
 @_STATE_DIR
@@ -186,12 +204,12 @@ def evidence(
         raise ConfigError("PATH and --state-dir are the same thing twice; give one of them")
     rows = [_verdict(file) for file in cases(path or _state(run, name, state_dir))]
     if as_json:
-        click.echo(json.dumps(rows))
+        say(json.dumps(rows))
     else:
         for row in rows:
-            click.echo(row["text"] if "error" not in row else f"proves nothing: {row['error']}")
+            say(row["text"] if "error" not in row else f"proves nothing: {row['error']}")
         if not rows:
-            click.echo("nobody was caught")
+            say("nobody was caught")
     ctx.exit(int(any("error" in row for row in rows)))
 
 

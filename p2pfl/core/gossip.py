@@ -31,6 +31,7 @@ from p2pfl.core.gate import Gate, distance_and_norm
 from p2pfl.core.ledger import Inbox, Kept, Outbox, Pending
 from p2pfl.core.messages import (
     AGE_MAX,
+    Ack,
     Adopt,
     Adopted,
     Answer,
@@ -277,6 +278,10 @@ class GossipState:
         if isinstance(answer, Flow | Adopt | Adopted | Cancelled) and answer.seq != pending.seq:
             self._postpone(pending, pending.next_attempt)
             return Mixed("mismatched"), nothing
+        if isinstance(answer, Ack | Model):
+            # to no exchange; whoever gives it may have mixed all the same
+            self._postpone(pending, pending.next_attempt)
+            return Mixed(f"{REJECTED}{Reason.MALFORMED}"), nothing
         if isinstance(answer, Refused) and answer.reason in (Reason.STALE_SEQ, Reason.RATE):
             # a copy of our question came before, or may come later; RESOLVE will tell what became
             # of it

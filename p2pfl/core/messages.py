@@ -17,7 +17,8 @@
     Pull()                                      ──►    Model(x_j)           a newcomer's first words
 
 Rule of the file: a packet is one body plus what every message carries: who speaks, for which run
-and layout, what it has finished with, and news of the members (`Rumour`).
+and layout, what it has finished with, news of the members (`Rumour`), and what nodes tell people of
+themselves (`Report`) and of the whole swarm (`Figures`).
 """
 
 from __future__ import annotations
@@ -116,6 +117,79 @@ class Denial:
     node: str
     at: int
     proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """An exchange with `peer`, so many seconds before the report was made that names it."""
+
+    peer: str
+    ago_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one node says of itself, for people to look at; others pass it on.
+
+    It is hearsay: nobody checks it, whoever passes it on may have changed it, and nothing but what
+    people see depends on it. A later (incarnation, number) overrules an earlier one.
+
+    Attributes:
+        node: who says so.
+        incarnation: how often it was started.
+        number: grows with every report of this incarnation.
+        ago_s: how old the report was when this packet was packed; ages add up from hop to hop,
+            and clocks are never compared.
+        name, state: a label, and a word such as `training`.
+        age, own_steps, cycles, cycle_s: as in `/v1/status`.
+        loss, accuracy: of its newest training, and of its newest evaluation; None where there is
+            none.
+        staleness: mean of its exchanges, in cycles.
+        distance: mean l2 norm between its model and those it met; None before it met any.
+        bytes_in, bytes_out: since it was started.
+        recent: its newest exchanges.
+        holding: what it holds back and why, in a sentence; empty if nothing.
+    """
+
+    node: str
+    incarnation: int
+    number: int
+    ago_s: float
+    name: str
+    state: str
+    age: int
+    own_steps: int
+    cycles: int
+    cycle_s: float
+    loss: float | None
+    accuracy: float | None
+    staleness: float
+    distance: float | None
+    bytes_in: int
+    bytes_out: int
+    recent: tuple[Recent, ...] = ()
+    holding: str = ""
+
+
+FIGURES = 78
+"""Averages over the swarm that `Figures` speaks of, see `core.figures`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One end's state of the averages that it and the recipient keep together.
+
+    Attributes:
+        number: grows with every message of the sender's incarnation, to whomever.
+        answered: number of the recipient's newest offer that was answered; 0 for none.
+        given: (FIGURES,) float32, little-endian: what the sender gave the recipient in all.
+        estimate: the same of its estimates, as an offer to meet; empty where it offers nothing.
+    """
+
+    number: int
+    answered: int
+    given: bytes
+    estimate: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +340,8 @@ class Packet:
         rumours: news of other members.
         statements: what others signed lately, so that who contradicts itself is found out.
         denials: who may not take part any more.
+        reports: what nodes say of themselves, the sender included.
+        figures: for the recipient alone; None where the two keep no averages together.
     """
 
     run: str
@@ -281,6 +357,8 @@ class Packet:
     rumours: tuple[Rumour, ...] = field(default=())
     statements: tuple[Statement, ...] = field(default=())
     denials: tuple[Denial, ...] = field(default=())
+    reports: tuple[Report, ...] = field(default=())
+    figures: Figures | None = None
 
 
 def payload_of(body: Body | None) -> Encoded | None:
@@ -299,7 +377,13 @@ def mismatch(
     return None
 
 
-def not_reached(onward: Packet, asker: str, why: str) -> Packet:
-    """What a relay answers `asker` when the member it asked on its behalf did not answer."""
-    refused = Refused(Reason.UNREACHABLE, why[:200])
-    return replace(onward, recipient=asker, floor=0, rumours=(), body=refused)
+def not_reached(onward: Packet, asker: str, _why: str = "") -> Packet:
+    """What a relay answers `asker` when the member it asked on its behalf did not answer.
+
+    Always the same sentence: why is the relay's business, and would tell whoever chooses the
+    targets what there is at an address.
+    """
+    refused = Refused(Reason.UNREACHABLE, "that member did not answer")
+    return replace(
+        onward, recipient=asker, floor=0, rumours=(), reports=(), figures=None, body=refused
+    )

@@ -78,6 +78,10 @@ def contradict(first: Statement, second: Statement) -> bool:
 class Witness:
     """Remembers the newest statements of each node, and notices a contradiction.
 
+    Newest by (incarnation, seq), in whatever order they came: a node moves us to forget one of its
+    own only by going on to later ones, and what is as old as what was forgotten is `has_forgotten`
+    from then on, so it cannot be said a second time to us.
+
     Args:
         nodes: nodes whose statements are remembered; the one heard of longest ago is forgotten.
         each: statements remembered of one node; nobody can talk others out of our memory.
@@ -86,7 +90,8 @@ class Witness:
     def __init__(self, nodes: int, each: int = 32) -> None:
         self._nodes = nodes
         self._each = each
-        self._heard: OrderedDict[str, OrderedDict[tuple[int, int], Statement]] = OrderedDict()
+        self._heard: OrderedDict[str, dict[tuple[int, int], Statement]] = OrderedDict()
+        self._forgotten: dict[str, tuple[int, int]] = {}
         self._recent: tuple[Statement, ...] | None = None
 
     def __len__(self) -> int:
@@ -97,21 +102,29 @@ class Witness:
         heard = self._heard.get(statement.node)
         return heard is not None and heard.get(_about(statement)) == statement
 
+    def has_forgotten(self, node: str, incarnation: int, seq: int) -> bool:
+        """Whether what `node` says of this number can no longer be held against what it said."""
+        forgotten = self._forgotten.get(node)
+        return forgotten is not None and (incarnation, seq) <= forgotten
+
     def hear(self, statement: Statement) -> Evidence | None:
         """Take in a statement whose signature was checked; evidence if it contradicts another."""
         heard = self._heard.get(statement.node)
         if heard is None:
             if len(self._heard) >= self._nodes:
-                self._heard.popitem(last=False)
-            heard = self._heard[statement.node] = OrderedDict()
+                self._forgotten.pop(self._heard.popitem(last=False)[0], None)
+            heard = self._heard[statement.node] = {}
         self._heard.move_to_end(statement.node)
         about = _about(statement)
         earlier = heard.get(about)
         if earlier is not None:
             return Evidence(earlier, statement) if contradict(earlier, statement) else None
-        if len(heard) >= self._each:
-            heard.popitem(last=False)
+        if self.has_forgotten(statement.node, *about):
+            return None
         heard[about] = statement
+        if len(heard) > self._each:
+            oldest = self._forgotten[statement.node] = min(heard)
+            del heard[oldest]
         self._recent = None
         return None
 

@@ -2,8 +2,9 @@
 
     body := u32 header length (little-endian) | header (msgpack) | payload
 
-The header is one msgpack array: version, type, the packet's fields, the body's fields, and codec
-and size of the payload where the body has one. The payload is the raw bytes of `Encoded`: it is
+The header is one msgpack array: version, type, the packet's fields, the body's fields, codec and
+size of the payload where the body has one, and, where anything of it rides, what nodes tell for
+people to see. The payload is the raw bytes of `Encoded`: it is
 received straight into a buffer and sent from views, so this module never holds a copy of it.
 
 Rules of the file: whatever the bytes, the result is a `Packet` or a `WireError` that says what was
@@ -27,6 +28,7 @@ import numpy as np
 from p2pfl.core.compression import CODECS, Bytes, Encoded
 from p2pfl.core.messages import (
     AGE_MAX,
+    FIGURES,
     Ack,
     Adopt,
     Adopted,
@@ -35,13 +37,16 @@ from p2pfl.core.messages import (
     Cancelled,
     Denial,
     Exchange,
+    Figures,
     Flow,
     Model,
     Packet,
     Probe,
     Pull,
     Reason,
+    Recent,
     Refused,
+    Report,
     Resolve,
     Rumour,
     Statement,
@@ -51,7 +56,7 @@ from p2pfl.core.messages import (
 )
 from p2pfl.errors import WireError
 
-VERSION = 2
+VERSION = 3
 LENGTH = struct.Struct("<I")
 MAX_PAYLOAD_VALUES = 1 << 34
 """A bound on what a header may claim; the receiver's own layout is the real one."""
@@ -60,6 +65,8 @@ _MAX_COUNT = 2**63 - 1
 _MAX_RUMOURS = 64
 _MAX_STATEMENTS = _MAX_DENIALS = 16
 _MAX_ADDRESSES = 8
+_MAX_REPORTS, _MAX_RECENT = 8, 3
+_ADDRESS_BYTES = 128
 _MAX_LIST = 256
 """Above every list of ours, so that its own check can name it; a list is allocated when its length
 is read, and a header of nested ones must not claim hundreds of megabytes."""
@@ -92,6 +99,12 @@ def _real(name: str, value: Any) -> float:
     return float(value)
 
 
+def _number(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise WireError(f"{name} is {_shown(value)}, expected a finite number")
+    return float(value)
+
+
 def _text(longest: int) -> Check:
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str) or len(value) > longest:
@@ -99,6 +112,26 @@ def _text(longest: int) -> Check:
         return value
 
     return check
+
+
+def _label(longest: int) -> Check:
+    """Text for people to read; what cannot be shown is replaced, because not all Pythons agree."""
+    text = _text(longest)
+
+    def check(name: str, value: Any) -> str:
+        found: str = text(name, value)
+        return (
+            found if found.isprintable() else "".join(c if c.isprintable() else "?" for c in found)
+        )
+
+    return check
+
+
+def _address(name: str, value: Any) -> str:
+    """Bounded in bytes: a header full of addresses that others told us must fit what all accept."""
+    if not isinstance(value, str) or len(value.encode()) > _ADDRESS_BYTES:
+        raise WireError(f"{name} is {_shown(value)}, expected at most {_ADDRESS_BYTES} bytes")
+    return value
 
 
 def _matches(pattern: re.Pattern[str]) -> Check:
@@ -137,6 +170,18 @@ def _bytes(*lengths: int) -> Check:
     return check
 
 
+def _floats(*sizes: int) -> Check:
+    check = _bytes(*(4 * size for size in sizes))
+
+    def checked(name: str, value: Any) -> bytes:
+        found: bytes = check(name, value)
+        if not np.isfinite(np.frombuffer(found, "<f4")).all():
+            raise WireError(f"{name} has a value that is not finite")
+        return found
+
+    return checked
+
+
 def _optional(inner: Check) -> Check:
     return lambda name, value: None if value is None else inner(name, value)
 
@@ -162,7 +207,19 @@ def _denial(name: str, value: Any) -> Denial:
     return Denial(**_record(name, value, _DENIAL))
 
 
-_NODE_ID, _ADDRESS = _matches(_NODE), _text(128)
+def _recent(name: str, value: Any) -> Recent:
+    return Recent(**_record(name, value, _RECENT))
+
+
+def _report(name: str, value: Any) -> Report:
+    return Report(**_record(name, value, _REPORT))
+
+
+def _figures(name: str, value: Any) -> Figures:
+    return Figures(**_record(name, value, _FIGURES))
+
+
+_NODE_ID, _ADDRESS = _matches(_NODE), _address
 _RUMOUR: dict[str, Check] = {
     "node": _NODE_ID,
     "addresses": _many(_ADDRESS, _MAX_ADDRESSES),
@@ -180,6 +237,33 @@ _STATEMENT: dict[str, Check] = {
     "proof": _bytes(96),
 }
 _DENIAL: dict[str, Check] = {"node": _NODE_ID, "at": _count, "proof": _bytes(64)}
+_RECENT: dict[str, Check] = {"peer": _NODE_ID, "ago_s": _real}
+_REPORT: dict[str, Check] = {
+    "node": _NODE_ID,
+    "incarnation": _count,
+    "number": _count,
+    "ago_s": _real,
+    "name": _label(64),
+    "state": _label(16),
+    "age": _age,
+    "own_steps": _count,
+    "cycles": _count,
+    "cycle_s": _real,
+    "loss": _optional(_number),
+    "accuracy": _optional(_number),
+    "staleness": _real,
+    "distance": _optional(_real),
+    "bytes_in": _count,
+    "bytes_out": _count,
+    "recent": _many(_recent, _MAX_RECENT),
+    "holding": _label(160),
+}
+_FIGURES: dict[str, Check] = {
+    "number": _count,
+    "answered": _count,
+    "given": _floats(FIGURES),
+    "estimate": _floats(FIGURES, 0),
+}
 _PACKET: dict[str, Check] = {
     "run": _text(64),
     "layout": _matches(_DIGEST),
@@ -193,6 +277,10 @@ _PACKET: dict[str, Check] = {
     "rumours": _many(_rumour, _MAX_RUMOURS),
     "statements": _many(_statement, _MAX_STATEMENTS),
     "denials": _many(_denial, _MAX_DENIALS),
+}
+_TOLD: dict[str, Check] = {
+    "reports": _many(_report, _MAX_REPORTS),
+    "figures": _optional(_figures),
 }
 _BODIES: dict[str, tuple[type[Any], dict[str, Check]]] = {
     "exchange": (
@@ -236,7 +324,10 @@ def _taken(names: Iterable[str]) -> Callable[[Any], tuple[Any, ...]]:
 _fields_of_packet, _fields_of_rumour = _taken(_PACKET), _taken(_RUMOUR)
 _fields_of_body = {kind: _taken(checks) for kind, (_, checks) in _BODIES.items()}
 _fields_of_statement, _fields_of_denial = _taken(_STATEMENT), _taken(_DENIAL)
+_fields_of_report, _fields_of_recent = _taken(_REPORT), _taken(_RECENT)
+_fields_of_figures = _taken(_FIGURES)
 assert list(_PACKET)[-3:] == ["rumours", "statements", "denials"]
+_RECENT_AT = list(_REPORT).index("recent")
 _NAMES: dict[type[Any], str] = {kind: name for name, (kind, _) in _BODIES.items()}
 _WITH_PAYLOAD = {
     kind for kind, _ in _BODIES.values() if "payload" in {f.name for f in fields(kind)}
@@ -274,7 +365,7 @@ def header(packet: Packet) -> bytes:
     kind = name_of(packet.body)
     payload = payload_of(packet.body)
     *fields, rumours, statements, denials = _fields_of_packet(packet)
-    head = (
+    head: tuple[Any, ...] = (
         VERSION,
         kind,
         (
@@ -286,8 +377,17 @@ def header(packet: Packet) -> bytes:
         _fields_of_body[kind](packet.body),
         (payload.codec, payload.size) if payload is not None else None,
     )
+    if packet.reports or packet.figures is not None:
+        figures = packet.figures and _fields_of_figures(packet.figures)
+        head += (([_packed_report(report) for report in packet.reports], figures),)
     packed: bytes = msgpack.packb(head, use_bin_type=True)
     return LENGTH.pack(len(packed)) + packed
+
+
+def _packed_report(report: Report) -> list[Any]:
+    values = list(_fields_of_report(report))
+    values[_RECENT_AT] = [_fields_of_recent(recent) for recent in report.recent]
+    return values
 
 
 def encode(packet: Packet) -> bytes:
@@ -326,9 +426,9 @@ def decode_header(packed: bytes) -> Head:
         raise WireError(f"header is {_shown(head)}, expected a list")
     if type(head[0]) is not int or head[0] != VERSION:
         raise WireError(f"version is {_shown(head[0])}, expected {VERSION}")
-    if len(head) != 5:
-        raise WireError(f"header has {len(head)} parts, expected 5")
-    _, kind, packet, body, shape = head
+    if len(head) not in (5, 6):
+        raise WireError(f"header has {len(head)} parts, expected 5 or 6")
+    _, kind, packet, body, shape, *told = head
     if not isinstance(kind, str) or kind not in _BODIES:
         raise WireError(f"type is {_shown(kind)}, expected one of {', '.join(_BODIES)}")
     cls, checks = _BODIES[kind]
@@ -340,7 +440,10 @@ def decode_header(packed: bytes) -> Head:
         values["payload"] = payload
     elif shape is not None:
         raise WireError(f"{kind} has a payload, expected none")
-    return Head(Packet(**_record("packet", packet, _PACKET), body=cls(**values)), payload_bytes)
+    riding = _record("packet", packet, _PACKET)
+    for part in told:
+        riding |= _record("packet", part, _TOLD)
+    return Head(Packet(**riding, body=cls(**values)), payload_bytes)
 
 
 def decode(message: bytes) -> Packet:

@@ -3,7 +3,8 @@
 Rule of the file: no model-sized copy, in neither direction; every length is checked before a byte
 behind it is read, and every piece of a payload once, while it is hot in the processor's cache. A
 peer's patience is measured piece by piece: whoever stalls is given up within the time of one piece,
-however large the model.
+however large the model. What moves is counted while it moves, so that a bound on it can be kept:
+large payloads are paced as they leave; what arrives is counted, and paid for afterwards.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from p2pfl.core.compression import CODECS, Bytes
 from p2pfl.core.messages import Packet, payload_of
 from p2pfl.core.weights import pieces
 from p2pfl.errors import WireError
+from p2pfl.ports import Traffic
 
 SMALL_BYTES = 1 << 16
 """A body up to this is sent, and waited for, as a whole."""
@@ -33,10 +35,32 @@ PIECE_BYTES = 1 << 20
 SEALED_PIECE_BYTES = 1 << 18
 """TLS copies what it seals, several times: in pieces that stay in the processor's cache."""
 
+_HELD_BYTES = 2 << 20
+
+PACED_PIECE_BYTES = 1 << 16
+"""A second of the lowest bound on what a node takes of the network (`config.CourtesyConfig`)."""
+
+_PAUSE_MOST_S = 1.0
+"""A longer pause is taken in parts: others may have moved something meanwhile, and whoever reads is
+not to blame for it (`GRACE_S`)."""
+
 
 def patience_s(nbytes: int, limits: LimitsConfig) -> float:
     """How long so many bytes may take on the slowest line that we bear."""
     return GRACE_S + nbytes / limits.body_min_bytes_per_s
+
+
+def hold_pieces() -> None:
+    """Have the C library keep the memory of pieces that are done with, up to 4 MiB, for the next.
+
+    What arrives comes in blocks of 256 KiB. glibc gives the end of its heap back to the kernel
+    when more of it is free than twice the largest block that was freed so far, at first twice
+    128 KiB; then each piece is faulted in anew, page by page: 12,000 faults for a model of 40 MB,
+    up to half of an exchange's time. One larger block, made and freed, teaches it better
+    (mallopt(3), M_MMAP_THRESHOLD). It is never touched, so it costs no memory itself; other C
+    libraries take no notice.
+    """
+    bytes(_HELD_BYTES)
 
 
 class Patience:
@@ -62,12 +86,18 @@ class Body(payload.Payload):
 
     Args:
         packet: what to send.
+        traffic: counts what is sent, and says how fast.
         patience: with whoever reads it; None where somebody else keeps the time.
         is_sealed: it goes through TLS.
     """
 
     def __init__(
-        self, packet: Packet, patience: Patience | None = None, *, is_sealed: bool = False
+        self,
+        packet: Packet,
+        traffic: Traffic,
+        patience: Patience | None = None,
+        *,
+        is_sealed: bool = False,
     ) -> None:
         self._header = wire.header(packet)
         encoded = payload_of(packet.body)
@@ -76,6 +106,9 @@ class Body(payload.Payload):
         self._size = self._length = len(self._header) + self._data.nbytes
         self._sent = 0
         self._piece_bytes = SEALED_PIECE_BYTES if is_sealed else PIECE_BYTES
+        if traffic.is_paced:
+            self._piece_bytes = PACED_PIECE_BYTES
+        self._traffic = traffic
         self._patience = patience
 
     @property
@@ -84,7 +117,8 @@ class Body(payload.Payload):
         return self._length
 
     def whole(self) -> bytes:
-        """All of it: for small ones."""
+        """All of it, which counts as sent: for small ones."""
+        self._traffic.bytes_out += self._length
         return self._header + bytes(self._data)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -103,12 +137,23 @@ class Body(payload.Payload):
         """Send the header and the payload up to byte `end`, as far as that was not done yet."""
         if self._header:
             header, self._header = self._header, b""
+            self._traffic.bytes_out += len(header)
             await writer.write(header)
         while self._sent < end:
+            if self._traffic.is_paced:
+                await self._pause()
             start, self._sent = self._sent, min(self._sent + self._piece_bytes, end)
             if self._patience is not None:
                 self._patience.awaits(self._sent - start)
+            self._traffic.bytes_out += self._sent - start
             await writer.write(self._data[start : self._sent])
+
+    async def _pause(self) -> None:
+        """Wait until what this node has moved is paid for."""
+        while (pause_s := self._traffic.pause_s()) > 0:
+            if self._patience is not None:
+                self._patience.awaits(0)
+            await asyncio.sleep(min(pause_s, _PAUSE_MOST_S))
 
 
 class Incoming:
@@ -118,6 +163,7 @@ class Incoming:
         content: what the connection brings.
         head: the header that came before.
         buffer: (head.payload_bytes,) uint8.
+        traffic: counts what arrives.
         patience: with whoever sends it; None where somebody else keeps the time.
     """
 
@@ -126,6 +172,7 @@ class Incoming:
         content: aiohttp.StreamReader,
         head: wire.Head,
         buffer: Bytes,
+        traffic: Traffic,
         patience: Patience | None = None,
     ) -> None:
         self._content = content
@@ -133,6 +180,7 @@ class Incoming:
         self._buffer = buffer
         self._filled = 0
         self._checked = 0
+        self._traffic = traffic
         self._patience = patience
         awaited = payload_of(head.packet.body)
         self._ends = iter(
@@ -160,6 +208,7 @@ class Incoming:
                 raise WireError(f"payload is longer than {total} bytes")
             view[self._filled : self._filled + len(chunk)] = chunk
             self._filled += len(chunk)
+            self._traffic.bytes_in += len(chunk)
         if end:
             wire.check_finite(self._head, self._buffer[self._checked : end])
             self._checked = end
@@ -176,9 +225,9 @@ class Incoming:
 
 
 async def read_head(
-    content: aiohttp.StreamReader, length: int | None, limits: LimitsConfig
+    content: aiohttp.StreamReader, length: int | None, limits: LimitsConfig, traffic: Traffic
 ) -> wire.Head:
-    """Read a header and check that the body is exactly as long as it implies.
+    """Read a header, count it, and check that the body is exactly as long as it implies.
 
     Raises:
         WireError: it is not a message, or of another length than `length`.
@@ -189,7 +238,9 @@ async def read_head(
         with _closed_is_reset():
             prefix = await content.readexactly(wire.LENGTH.size)
             header_bytes = wire.header_length(prefix, limits.header_bytes)
-            head = wire.decode_header(await content.readexactly(header_bytes))
+            read = await content.readexactly(header_bytes)
+            traffic.bytes_in += wire.LENGTH.size + header_bytes
+            head = wire.decode_header(read)
     except asyncio.IncompleteReadError as error:
         raise WireError(f"message ended after {len(error.partial)} bytes of a header") from None
     expected = wire.LENGTH.size + header_bytes + head.payload_bytes

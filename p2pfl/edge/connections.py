@@ -9,6 +9,9 @@ them, so that one device can take what is free but never what others need.
 What cannot be read as HTTP is answered with 400 by aiohttp itself, which would log it with a
 traceback as if the fault were ours.
 
+A certificate is looked at in the handshake, so a connection that is kept could outlive it: neither
+theirs nor ours (`Outgoing`) is used past that.
+
 Rule of the file: each fault is counted against the address it came from, and never waited for.
 """
 
@@ -18,22 +21,34 @@ import asyncio
 import ipaddress
 import logging
 import socket
+import ssl
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
+import aiohttp
 from aiohttp import web
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.tracing import Trace
 
 from p2pfl.config import LimitsConfig
 from p2pfl.core.rates import Rates
 from p2pfl.edge.bodies import PIECE_BYTES, patience_s
+from p2pfl.edge.certificates import Chain
+from p2pfl.edge.credentials import Credentials, PeerNode, peer_node
 from p2pfl.edge.static import join
 from p2pfl.errors import PeerError, WireError
 from p2pfl.ports import Service
 
 log = logging.getLogger(__name__)
+
+Wall: TypeAlias = Callable[[], float]
+"""Unix seconds: what certificates are measured by, and nothing else."""
 
 ACCEPTS_PER_S = 64.0
 """New connections of one address a second; twice as many in a burst.
@@ -56,6 +71,9 @@ never longer than all seats over that rate, which is shorter than a probe's pati
 _BURST_S = 0.25
 _SILENT_MIN = 8
 _EVERY_S = 1.0
+_HAS_ENDED = "its certificate has ended since it connected"
+_CONNECTIONS_TO_ONE = 8
+_KEPT_IDLE_S = 30.0
 
 
 @dataclass(eq=False, slots=True)
@@ -69,7 +87,7 @@ class Seat:
         since: when it came, monotonic seconds.
         handler: what serves it.
         transport: None until it is open; before, its bytes are only a handshake.
-        node: the id in its certificate; "" where there is none.
+        peer: who its certificate says it is; None where there is none.
         has_asked: it has sent a complete request head.
         unread_bytes, unread_since: of our answers, and since when none of them were read.
     """
@@ -80,7 +98,7 @@ class Seat:
     since: float
     handler: web.RequestHandler
     transport: asyncio.Transport | None = None
-    node: str = ""
+    peer: PeerNode | None = None
     has_asked: bool = False
     unread_bytes: int = 0
     unread_since: float = 0.0
@@ -91,11 +109,11 @@ class Seat:
         if self.transport is None or not self.transport.is_closing():
             return False
         # without TLS, which gives up by itself, the last answer may wait for its reader for ever
-        return self.node != "" or self.transport.get_write_buffer_size() == 0
+        return self.peer is not None or self.transport.get_write_buffer_size() == 0
 
     def is_stalled(self, now: float, patience_s: float) -> bool:
         """Our answers were not read for so long; to be asked about once in a while."""
-        is_mute = self.transport is None or (self.node != "" and self.transport.is_closing())
+        is_mute = self.transport is None or (self.peer is not None and self.transport.is_closing())
         before, self.unread_bytes = self.unread_bytes, 0
         if self.transport is not None and not is_mute:
             self.unread_bytes = self.transport.get_write_buffer_size()
@@ -121,10 +139,14 @@ class Connections:
         service: counts the faults.
         limits: how many there may be, and how long one may be silent.
         is_keyed: each begins with a TLS handshake.
+        wall: Unix seconds.
     """
 
-    def __init__(self, service: Service, limits: LimitsConfig, *, is_keyed: bool) -> None:
+    def __init__(
+        self, service: Service, limits: LimitsConfig, *, is_keyed: bool, wall: Wall = time.time
+    ) -> None:
         self._service = service
+        self._wall = wall
         self._patience_s = limits.first_byte_s
         # of a body, whoever sends it finds out first
         self._unread_s = 2 * patience_s(PIECE_BYTES, limits)
@@ -165,27 +187,39 @@ class Connections:
 
         Returns:
             The id in its certificate, "" where there is none.
+
+        Raises:
+            web.HTTPForbidden: its connection was closed a moment ago, or is now because its
+                certificate has ended; no answer reaches it.
         """
         seat = self._seats.get(request.protocol)
+        if seat is not None and seat.peer is not None and seat.peer.is_over(self._wall()):
+            self._drop(seat, _HAS_ENDED)
+            seat = None
         if seat is None:
-            return ""  # it was dropped a moment ago
+            raise web.HTTPForbidden
         seat.has_asked = True
         now = time.monotonic()
         due = max(self._turns.get(seat.group, 0.0), now - _BURST_S)
         self._turns[seat.group] = due + 1 / self._asks_per_s
         if due > now:
             await asyncio.sleep(due - now)
-        return seat.node
+        return "" if seat.peer is None else seat.peer.node
 
     async def watch(self) -> None:
-        """Close what is silent, or reads no answer, for too long, until cancelled."""
+        """Close what is silent, or reads no answer, for too long, until cancelled.
+
+        So is what goes on under a certificate that has ended: an answer may be a stream.
+        """
         while True:
             await asyncio.sleep(_EVERY_S)
             self._sweep()
-            now = time.monotonic()
+            now, now_wall = time.monotonic(), self._wall()
             for seat in list(self._seats.values()):
                 if not seat.has_asked and now - seat.since > self._patience_s:
                     self._drop(seat, f"asked nothing for {self._patience_s:g} s")
+                elif seat.peer is not None and seat.peer.is_over(now_wall):
+                    self._drop(seat, _HAS_ENDED)
                 elif seat.is_stalled(now, self._unread_s):
                     self._drop(seat, f"read no answer for {self._unread_s:.0f} s")
 
@@ -226,6 +260,63 @@ class Connections:
         fault = WireError(f"not HTTP: {type(error).__name__}")
         self._service.faulty(join(plain_host(str(remote)), 0), fault)
         return False
+
+
+class Outgoing(aiohttp.TCPConnector):
+    """Connections to peers; in a run with a key none is used past the certificates it began with.
+
+    One that showed a certificate of ours which was renewed since, or one of the peer's which has
+    ended, is closed when it would be used again, and a new one shows the new certificates. Ours is
+    renewed long before it ends, so peers never find us on a connection whose certificate has.
+
+    Args:
+        credentials: of a run with a key.
+        wall: Unix seconds.
+    """
+
+    def __init__(self, credentials: Credentials | None, wall: Wall = time.time) -> None:
+        super().__init__(
+            limit=0,
+            limit_per_host=_CONNECTIONS_TO_ONE,
+            keepalive_timeout=_KEPT_IDLE_S,
+            ssl=True if credentials is None else credentials.client_context(),
+        )
+        self._credentials = credentials
+        self._wall = wall
+        self._shown: WeakKeyDictionary[ssl.SSLObject, tuple[Chain, PeerNode]] = WeakKeyDictionary()
+
+    def peer(self, shaken: ssl.SSLObject | None) -> PeerNode | None:
+        """Who is at the other end of the connection that began with this handshake."""
+        shown = None if shaken is None else self._shown.get(shaken)
+        return None if shown is None else shown[1]
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """A kept connection that is still good, or a new one; aiohttp's own interface.
+
+        Raises:
+            PeerError: a new one showed another node's name.
+        """
+        while True:
+            # what is renewed while we wait counts as not shown yet
+            own = None if self._credentials is None else self._credentials.chain
+            connection = await super().connect(req, traces, timeout)
+            transport = connection.transport
+            shaken = None if transport is None else transport.get_extra_info("ssl_object")
+            if own is None or shaken is None:
+                return connection
+            if shaken not in self._shown:
+                try:
+                    self._shown[shaken] = own, peer_node(shaken)
+                except PeerError:
+                    connection.close()
+                    raise
+                return connection
+            began_with, peer = self._shown[shaken]
+            if began_with is own and not peer.is_over(self._wall()):
+                return connection
+            connection.close()
 
 
 def abort(handler: web.RequestHandler) -> None:

@@ -18,7 +18,6 @@ import secrets
 import ssl
 import tempfile
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -38,6 +37,11 @@ log = logging.getLogger(__name__)
 FORWARD_S = 25 * 3600.0
 """A member's own leaf is valid so long after it was made; it is renewed at half of that, so that
 the clocks of two members may always differ by half a day."""
+
+CLOCK_ERROR_S = 3600.0
+"""A connection is good for so long after the certificate ended that it began with: clocks differ.
+Certificates are looked at once, in the handshake, and a connection that is kept in use never ends
+by itself."""
 
 WARN_S = 3 * 86_400.0
 """So long before its end, and a last time at a third of that, a given certificate is spoken of."""
@@ -269,8 +273,25 @@ class Credentials:
                 context.load_cert_chain(leaf, key, password)
 
 
-def peer_node(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> str:
-    """Who is at the other end of a connection: the fingerprint of the key in its certificate.
+@dataclass(frozen=True, slots=True)
+class PeerNode:
+    """Who is at the other end of a connection, as its certificate says.
+
+    Attributes:
+        node: the fingerprint of the certificate's key.
+        until: when the certificate ends, Unix seconds.
+    """
+
+    node: str
+    until: float
+
+    def is_over(self, now_wall: float) -> bool:
+        """Whether it must connect again, with another certificate, to be believed."""
+        return now_wall > self.until + CLOCK_ERROR_S
+
+
+def peer_node(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> PeerNode:
+    """Who is at the other end of a connection; to be asked once, it reads the certificate.
 
     Raises:
         PeerError: it showed none, or one that another node's name stands on.
@@ -278,20 +299,16 @@ def peer_node(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> str:
     der = ssl_object.getpeercert(binary_form=True)
     if not der:
         raise PeerError("the peer showed no certificate")
-    return _node(der)
+    try:
+        leaf = x509.load_der_x509_certificate(der)
+        return PeerNode(certificates.node_of(leaf), leaf.not_valid_after_utc.timestamp())
+    except (*UNFIT, ConfigError) as error:
+        raise PeerError(f"the peer's certificate: {error}") from None
 
 
 def _span(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours"
-
-
-@lru_cache(maxsize=1024)
-def _node(der: bytes) -> str:
-    try:
-        return certificates.node_of(x509.load_der_x509_certificate(der))
-    except (*UNFIT, ConfigError) as error:
-        raise PeerError(f"the peer's certificate: {error}") from None
 
 
 def _minted(key: NodeKey, run_key: RunKey, now_wall: float) -> Chain:

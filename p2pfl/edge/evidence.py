@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 EVIDENCE = "evidence"
 CASES_MAX = 1000
-"""A hostile member can convict itself as often as it likes; one case is as good as a thousand."""
+"""Of as many nodes: one case convicts a node as well as a thousand, and it can make any number."""
 
 _FILE_MAX = 65_536
 _Number = Annotated[int, Field(ge=0, lt=2**63)]
@@ -72,7 +73,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFiles:
-    """Keeps what a node finds out about others.
+    """Keeps what a node finds out about others: one case of each, of `CASES_MAX` nodes at most.
+
+    It waits for the disk, and is to be called off the event loop.
 
     Attributes:
         folder: where; made when it is needed.
@@ -86,12 +89,18 @@ class EvidenceFiles:
         """Write one case; a disk that is full costs the proof and nothing else."""
         first = evidence.first
         path = self.folder / f"{first.node}-{first.incarnation}-{first.seq}.json"
+        # a node that is stopped writes what was being written once more, in another thread
+        temporary = path.with_name(f"{path.name}.{get_ident()}.tmp")
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            if sum(1 for _ in self.folder.iterdir()) >= CASES_MAX:
+            kept = {file.name for file in self.folder.glob("*.json")} - {path.name}
+            if any(name.startswith(f"{first.node}-") for name in kept):
+                log.info("%s holds evidence against %s already", self.folder, first.node)
+                return
+            if len(kept) >= CASES_MAX:
                 log.warning("%s holds %d cases, no more are kept", self.folder, CASES_MAX)
                 return
-            with replacement(path) as file:
+            with replacement(path, temporary=temporary) as file:
                 file.write(_rendered(self.run, evidence))
         except (OSError, ValueError) as error:
             log.warning("evidence against %s could not be kept: %s", first.node, error)

@@ -3,6 +3,8 @@
     POST /v1/exchange | resolve | probe | pull    one packet there, one packet back
     GET  /v1/status                               JSON for people and tools
 
+What else a node serves (its page) is mounted by whoever makes the transport.
+
 A header is small and read whole; a payload is received straight into a buffer that the node
 provides, and sent from views of one, in pieces; no model-sized body is ever built. In a run with a
 key all of it goes through mutual TLS 1.3, and nobody speaks for another: a packet's sender is the
@@ -19,10 +21,12 @@ import asyncio
 import ipaddress
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
+from typing import TypeAlias
 
 import aiohttp
 import numpy as np
@@ -32,9 +36,17 @@ from yarl import URL
 from p2pfl.config import LimitsConfig
 from p2pfl.core import wire
 from p2pfl.core.compression import Bytes
-from p2pfl.core.messages import Packet, Probe, Reason, Refused, not_reached
-from p2pfl.edge.bodies import GRACE_S, SMALL_BYTES, Body, Incoming, Patience, read_head
-from p2pfl.edge.connections import Connections, abort, plain_host
+from p2pfl.core.messages import Ack, Packet, Probe, Reason, Refused, not_reached
+from p2pfl.edge.bodies import (
+    GRACE_S,
+    SMALL_BYTES,
+    Body,
+    Incoming,
+    Patience,
+    hold_pieces,
+    read_head,
+)
+from p2pfl.edge.connections import Connections, Outgoing, Wall, abort, plain_host
 from p2pfl.edge.credentials import Credentials, peer_node
 from p2pfl.edge.listening import Door, listen, refused_by_them
 from p2pfl.edge.static import join, parse
@@ -48,6 +60,10 @@ from p2pfl.errors import (
 from p2pfl.ports import Forward, Service, Traffic
 
 log = logging.getLogger(__name__)
+
+Turn: TypeAlias = Callable[[web.Request], Awaitable[str]]
+Mount: TypeAlias = Callable[[web.Application, Service, Turn], None]
+"""Adds routes for `Service`, whose handlers await their `Turn` first, before the node serves."""
 
 _BUFFER_BYTES = 1 << 17
 _CONNECT_S = 1.0
@@ -77,6 +93,8 @@ class HttpTransport:
         limits: what strangers may cost us.
         advertised: `host:port` at which others reach it, where that is another address.
         credentials: of a run with a key; None serves, and asks, whoever is there.
+        mounts: what is served beside the protocol.
+        wall: Unix seconds, to measure certificates by.
     """
 
     def __init__(
@@ -86,13 +104,19 @@ class HttpTransport:
         limits: LimitsConfig,
         advertised: str | None = None,
         credentials: Credentials | None = None,
+        mounts: Sequence[Mount] = (),
+        wall: Wall = time.time,
     ) -> None:
         self.traffic = Traffic()
         self.limits = limits
         self.credentials = credentials
         self._advertised = advertised
+        self._mounts = tuple(mounts)
+        self._wall = wall
         self._socket = listen(bind, port)
         self._session: aiohttp.ClientSession | None = None
+        self._outgoing: Outgoing | None = None
+        hold_pieces()
 
     @property
     def address(self) -> str:
@@ -120,10 +144,14 @@ class HttpTransport:
     async def serve(self, service: Service) -> AsyncIterator[None]:
         """Answer requests with `service` while the context is open."""
         app = web.Application(client_max_size=0)
-        connections = Connections(service, self.limits, is_keyed=self.authenticates)
+        connections = Connections(
+            service, self.limits, is_keyed=self.authenticates, wall=self._wall
+        )
         answering = _Answering(service, self, connections)
         app.router.add_post("/v1/{kind:exchange|resolve|probe|pull}", answering.message)
         app.router.add_get("/v1/status", answering.status)
+        for mount in self._mounts:
+            mount(app, service, connections.turn)
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -139,21 +167,14 @@ class HttpTransport:
         )
         await runner.setup()
         assert runner.server is not None
-        server = client = None
-        if self.credentials is not None:
-            server, client = self.credentials.server_context(), self.credentials.client_context()
+        server = None if self.credentials is None else self.credentials.server_context()
         door = Door(connections, runner.server, server, peer_node)
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            limit_per_host=8,
-            keepalive_timeout=30.0,
-            ssl=True if client is None else client,
-        )
-        patience_s = _CONNECT_S if client is None else _CONNECT_TLS_S
+        self._outgoing = Outgoing(self.credentials, self._wall)
+        patience_s = _CONNECT_S if server is None else _CONNECT_TLS_S
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=connector,
+                    connector=self._outgoing,
                     cookie_jar=aiohttp.DummyCookieJar(),
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience_s),
                     skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
@@ -173,7 +194,7 @@ class HttpTransport:
                     for guard in guards:
                         guard.cancel()
         finally:
-            self._session = None
+            self._session = self._outgoing = None
             self._socket.close()
             await runner.cleanup()
             connections.close()
@@ -189,23 +210,25 @@ class HttpTransport:
         """Send a packet and await the answer; see `ports.Transport`."""
         if self._session is None:
             raise PeerUnreachable("this node is not serving any more")
-        body = Body(packet, is_sealed=self.authenticates)
+        body = Body(packet, self.traffic, is_sealed=self.authenticates)
         headers = {hdrs.CONTENT_TYPE: "application/msgpack", hdrs.CONTENT_LENGTH: str(body.size)}
         url = self._url(address, wire.name_of(packet.body))
         try:
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                self.traffic.bytes_out += body.size
                 self._check_home(response, packet)
                 if response.status != HTTPStatus.OK:
                     text = (await response.content.read(256)).decode(errors="replace").strip()
                     raise PeerTimeout(f"{address} answered {response.status}: {text}")
                 content, length = response.content, response.content_length
-                head = await read_head(content, length, self.limits)
+                head = await read_head(content, length, self.limits, self.traffic)
                 self._check_speaker(response, packet, head.packet)
                 buffer = (room or _new)(head.payload_bytes) if head.payload_bytes else _new(0)
-                answer, arriving = head.with_payload(buffer), Incoming(content, head, buffer)
+                answer, arriving = (
+                    head.with_payload(buffer),
+                    Incoming(content, head, buffer, self.traffic),
+                )
                 work = begin(answer) if begin is not None else iter(())
                 next(work, None)
                 try:
@@ -213,7 +236,6 @@ class HttpTransport:
                         next(work, None)
                 finally:
                     _finish(work)
-                self.traffic.bytes_in += length or 0
                 return answer
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             why = refused_by_them(error) or error
@@ -250,9 +272,10 @@ class HttpTransport:
 
     def _node_of(self, response: aiohttp.ClientResponse) -> str:
         shaken = response.shaken if isinstance(response, _Response) else None
-        if shaken is None:
+        peer = None if self._outgoing is None else self._outgoing.peer(shaken)
+        if peer is None:
             raise WireError("an answer came without TLS")
-        return peer_node(shaken)
+        return peer.node
 
     def _check_speaker(
         self, response: aiohttp.ClientResponse, asked: Packet, answer: Packet
@@ -359,7 +382,7 @@ class _Answering:
             patience = Patience(timeout, limits)
             # small answers are written without waiting; whoever reads none gets no more of them
             await request.writer.drain()
-            head = await read_head(request.content, length, limits)
+            head = await read_head(request.content, length, limits, traffic)
             if wire.name_of(head.packet.body) != request.match_info["kind"]:
                 raise WireError(f"{wire.name_of(head.packet.body)} at {request.path}")
             packet = replace(head.packet, address=_seen_from_here(head.packet.address, remote))
@@ -367,21 +390,21 @@ class _Answering:
                 return self._unmasked(packet, node, remote)
             refused = self._service.admit(packet)
             if refused is not None:
-                return await self._send(request, response, Body(refused))
+                return await self._send(request, response, Body(refused, traffic))
             with self._service.room(head.payload_bytes, packet.sender) as buffer:
                 # only now is its length more than a claim
-                arriving = Incoming(request.content, head, buffer, patience)
+                arriving = Incoming(request.content, head, buffer, traffic, patience)
                 packet = replace(head.with_payload(buffer), address=packet.address)
                 if head.payload_bytes <= SMALL_BYTES or self._service.needs_whole:
                     await arriving.all()
                 reply = self._service.handle(packet)
                 if isinstance(reply, Forward):
                     onward = await self._forward(reply, packet.sender)
-                    return await self._send(request, response, Body(onward))
+                    return await self._send(request, response, Body(onward, traffic))
                 if not reply.streams:
                     await arriving.all()
             is_sealed = self._transport.authenticates
-            body = Body(reply.packet, patience, is_sealed=is_sealed)
+            body = Body(reply.packet, traffic, patience, is_sealed=is_sealed)
             work = reply.work
             next(work, None)
             try:
@@ -397,13 +420,15 @@ class _Answering:
                     await asyncio.sleep(0)
             finally:
                 _finish(work)
-            traffic.bytes_in += length or 0
             return await self._send(request, response, body)
 
     def _unmasked(self, packet: Packet, node: str, remote: str) -> web.Response:
-        """Refuse, and close the connection to, a member that speaks for another."""
-        detail = f"sender is {packet.sender}, the certificate of {node or 'nobody'}"
-        self._service.faulty(join(remote, 0), WireError(detail))
+        """Refuse, charge, and close the connection to, a member that speaks for another.
+
+        Charged is whose certificate was shown, never who is spoken for.
+        """
+        detail = f"sender is {packet.sender}, the certificate of {node}"
+        self._service.faulty(join(remote, 0), WireError(detail), node)
         assert self._transport.credentials is not None
         refusal = Packet(
             run=packet.run,
@@ -414,7 +439,7 @@ class _Answering:
             body=Refused(Reason.IDENTITY, detail),
             recipient=node,
         )
-        response = web.Response(body=Body(refusal).whole())
+        response = web.Response(body=Body(refusal, self._transport.traffic).whole())
         response.force_close()
         return response
 
@@ -426,7 +451,6 @@ class _Answering:
     async def _send(
         self, request: web.Request, response: web.StreamResponse, body: Body
     ) -> web.StreamResponse:
-        self._transport.traffic.bytes_out += body.size
         if body.size <= SMALL_BYTES:
             return web.Response(body=body.whole())
         _read_no_more(request)
@@ -436,13 +460,19 @@ class _Answering:
         return response
 
     async def _forward(self, wish: Forward, asker: str) -> Packet:
-        """The answer of whoever is there, as it came; or ours, that nobody answers there."""
+        """The member's own word that it lives, as it came; or ours, that it did not answer.
+
+        Nothing else goes back: with what others say at an address, or this device's system says
+        of it, whoever asks could look around in our network.
+        """
         try:
             async with asyncio.timeout(_FORWARD_S):
-                return await self._transport.request(wish.address, wish.packet, _no_room)
+                answer = await self._transport.request(wish.address, wish.packet, _no_room)
         except (PeerError, TimeoutError) as error:
-            why = str(error) or f"no answer within {_FORWARD_S:g} s"
-            return not_reached(wish.packet, asker, why)
+            log.debug("%s, asked for %s: %s", wish.address, asker, error)
+            return not_reached(wish.packet, asker)
+        lives = isinstance(answer.body, Ack) and answer.sender == wish.packet.recipient
+        return answer if lives else not_reached(wish.packet, asker)
 
 
 def _finish(work: Iterator[None]) -> None:

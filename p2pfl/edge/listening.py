@@ -21,6 +21,7 @@ from functools import partial
 from aiohttp import web
 
 from p2pfl.edge.connections import Connections, Seat, plain_host
+from p2pfl.edge.credentials import PeerNode
 from p2pfl.edge.static import join
 from p2pfl.errors import NetworkError, PeerError, WireError
 
@@ -83,7 +84,7 @@ class Door:
         connections: seats them.
         serve: makes what serves one of them.
         context: of TLS; None in an open run.
-        identify: the node id in the certificate of whoever passed the handshake; raises PeerError.
+        identify: who passed the handshake, by its certificate; raises PeerError.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Door:
         connections: Connections,
         serve: Callable[[], web.RequestHandler],
         context: ssl.SSLContext | None,
-        identify: Callable[[ssl.SSLObject], str],
+        identify: Callable[[ssl.SSLObject], PeerNode],
     ) -> None:
         self._connections = connections
         self._serve = serve
@@ -145,7 +146,7 @@ class Door:
                 )
             shaken = seat.transport.get_extra_info("ssl_object")
             if shaken is not None:
-                seat.node = self._identify(shaken)
+                seat.peer = self._identify(shaken)
         except PeerError as error:
             fault = error
         except TimeoutError:

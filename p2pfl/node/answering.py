@@ -37,7 +37,7 @@ from p2pfl.core.rates import Rates
 from p2pfl.core.statements import new_digest
 from p2pfl.core.weights import pieces
 from p2pfl.node.status import describe
-from p2pfl.node.vitals import Vitals
+from p2pfl.node.vitals import Vitals, counting_bugs
 from p2pfl.ports import Answered, Forward, Reply
 
 _BUSY_RETRY_S = 0.5
@@ -62,12 +62,13 @@ class Answering:
 
     def admit(self, packet: Packet) -> Packet | None:
         """Look at a packet before its payload is read; a packet given back refuses it."""
-        refusal = self._refusal(packet)
-        if refusal is None:
-            return None
-        if isinstance(refusal, Refused):
-            self._vitals.accuse(packet.sender, refusal.reason)
-        return self._vitals.packet(refusal, to=None)
+        with counting_bugs(self._vitals, "a question of", packet.sender):
+            refusal = self._refusal(packet)
+            if refusal is None:
+                return None
+            if isinstance(refusal, Refused):
+                self._vitals.accuse(packet.sender, refusal.reason)
+            return self._vitals.packet(refusal, to=None)
 
     def _refusal(self, packet: Packet) -> Refused | Busy | None:
         vitals, state = self._vitals, self._vitals.state
@@ -97,9 +98,14 @@ class Answering:
             return Refused(Reason.SHAPE, detail)
         if not isinstance(packet.body, Exchange):
             return None
+        if vitals.witness.has_forgotten(packet.sender, packet.incarnation, packet.body.seq):
+            # whether its sender has said otherwise of it, nobody here can tell any more
+            return Refused(Reason.STALE_SEQ, f"{packet.body.seq} is too long ago")
         busy = self._busy(packet.sender, packet.incarnation, packet.body)
         if busy is None and not self._is_signed(packet, packet.body):
             return Refused(Reason.PROOF, "an exchange must be signed by its sender's key")
+        if busy is None:
+            vitals.courtesy.begins(packet.body.payload.nbytes)
         return busy
 
     def _is_signed(self, packet: Packet, ask: Exchange) -> bool:
@@ -124,6 +130,8 @@ class Answering:
             or self._takes_too_much(peer, ask.payload.nbytes)
         ):
             pause_s = _BUSY_RETRY_S
+        elif (held_s := vitals.courtesy.busy_s(ask.payload.nbytes)) > 0:
+            pause_s = held_s
         else:
             return None
         state.decline(peer, incarnation, ask.seq, vitals.clock())
@@ -151,6 +159,10 @@ class Answering:
 
     def handle(self, packet: Packet) -> Reply:
         """Answer a packet that was admitted; a large payload may still be arriving."""
+        with counting_bugs(self._vitals, "the answer to", packet.sender):
+            return self._reply(packet)
+
+    def _reply(self, packet: Packet) -> Reply:
         vitals, state, now = self._vitals, self._vitals.state, self._vitals.clock()
         body = packet.body
         answer: Body
@@ -169,22 +181,35 @@ class Answering:
                 )
                 if vitals.notary is not None and isinstance(answer, Flow | Swap):
                     mixing = self._compared(packet.sender, body, mixing)
+                elif vitals.notary is not None:
+                    mixing = self._checked(packet.sender, body, mixing)
                 work = self._recorded(packet, mixed, answer, mixing)
+                if isinstance(answer, Flow):
+                    next(work)
             case Resolve():
                 answer = state.answer_resolve(packet.sender, packet.incarnation, body, now)
             case Probe(target=None):
                 answer = Ack(state.age, state.own_steps)
-            case Probe(target=str(target)) if vitals.members.addresses(target):
-                onward = vitals.packet(Probe(), to=target)
-                return Forward(vitals.members.addresses(target)[0], onward)
+            case Probe(target=str(whom)) if whom != vitals.id and whom in vitals.members.met():
+                # who was only heard of may be made up, with any address that we would connect to
+                onward = vitals.packet(Probe(), to=whom)
+                return Forward(vitals.members.addresses(whom)[0], onward)
             case Probe():
-                answer = Refused(Reason.UNREACHABLE, "never heard of that member")
+                answer = Refused(Reason.UNREACHABLE, "never met that member")
             case Pull():
-                answer, work = state.model(body.codec)
+                answer, encoding = state.model(body.codec)
+                work = self._counted(packet, encoding)
             case _:
+                vitals.accuse(packet.sender, Reason.MALFORMED)
                 answer = Refused(Reason.MALFORMED, f"{type(body).__name__} is an answer")
         streams = isinstance(answer, Flow) and vitals.state.robust is None
-        return Answered(vitals.packet(answer, to=packet.sender), work, streams)
+        said: Packet | None = None
+        try:
+            said = vitals.packet(answer, to=packet.sender)
+        finally:
+            if said is None:
+                _close(work)  # nobody will drive it
+        return Answered(said, work, streams)
 
     def _compared(self, peer: str, ask: Exchange, mixing: Iterator[None]) -> Iterator[None]:
         """Mix, and see whether what was signed is what was sent, piece by piece as it comes."""
@@ -203,13 +228,36 @@ class Answering:
         finally:
             _close(mixing)
 
+    def _checked(self, peer: str, ask: Exchange, work: Iterator[None]) -> Iterator[None]:
+        """As `_compared`, before other work than mixing: all is there, and may be written over."""
+        digest = new_digest()
+        for at in pieces(ask.payload.size):
+            digest.update(ask.payload.piece(at).data)
+            yield
+        if digest.digest() != ask.digest:
+            self._vitals.accuse(peer, Reason.PROOF)
+        yield from work
+
     def _recorded(
         self, packet: Packet, mixed: Mixed, answer: Body, mixing: Iterator[None]
     ) -> Iterator[None]:
+        """Mix, and record it whatever happens.
+
+        A flow has taken its first step when it is handed out, and one step less is left to be
+        driven: a generator that was never entered does nothing when it is closed, and the flow that
+        was promised would be `is_mixing` for ever, and hold its place among the answers that are
+        kept.
+        """
         began = self._vitals.clock()
         try:
-            yield from mixing
+            if isinstance(answer, Flow):
+                next(mixing, None)
+                yield  # handed out
+                yield  # the first step, as whoever drives it counts
+            with counting_bugs(self._vitals, "the exchange of", packet.sender):
+                yield from mixing
         finally:
+            _close(mixing)
             self._vitals.exchanged(
                 packet.sender,
                 "answered",
@@ -218,6 +266,10 @@ class Answering:
                 sent=answer,
                 seconds=self._vitals.clock() - began,
             )
+
+    def _counted(self, packet: Packet, work: Iterator[None]) -> Iterator[None]:
+        with counting_bugs(self._vitals, "the answer to", packet.sender):
+            yield from work
 
     def faulty(self, address: str, error: Exception, sender: str = "") -> None:
         """Somebody at `address` sent what is not a message; count it, against `sender` if sure."""

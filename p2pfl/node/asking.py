@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 
-from p2pfl.core.compression import Bytes
+from p2pfl.core.compression import CODECS, Bytes
 from p2pfl.core.gossip import Mixed
 from p2pfl.core.ledger import Pending
 from p2pfl.core.messages import (
@@ -80,7 +81,10 @@ class Asking:
         if self._vitals.rule.draws is not None:
             wanted = min(wanted, self._vitals.rule.draws)
         tries, misses = 2 * wanted, _MISSES_PER_CYCLE
+        courtesy = self._vitals.courtesy
         while wanted and tries and misses and self._vitals.state.can_ask():
+            if courtesy.holds_exchange():
+                return
             chosen = self.pick(1)
             if not chosen:
                 return
@@ -143,8 +147,29 @@ class Asking:
         return await self._exchange(peer) is _Outcome.MIXED
 
     async def _exchange(self, peer: str) -> _Outcome:
+        pending = self._vitals.state.open(peer, self._vitals.clock())
+        with self._ending(pending):
+            return await self._asked(peer, pending)
+
+    @contextmanager
+    def _ending(self, pending: Pending) -> Iterator[None]:
+        """Whatever surprises us inside, an exchange that was opened ends: RESOLVE will tell how.
+
+        Its peer rests meanwhile: what surprised us once may do so again.
+        """
+        state, is_surprised = self._vitals.state, True
+        try:
+            yield
+            is_surprised = False
+        finally:
+            if is_surprised:
+                now = self._vitals.clock()
+                self._resting[pending.peer] = now + _UNWANTED_REST_S
+                if state.outbox.find(pending.peer, pending.seq) is pending:
+                    state.unanswered(pending, now)
+
+    async def _asked(self, peer: str, pending: Pending) -> _Outcome:
         vitals, state = self._vitals, self._vitals.state
-        pending = state.open(peer, vitals.clock())
         async with leased(vitals, vitals.config.gossip.codec) as snapshot:
             ask = await self._signed(state.ask(pending, snapshot, vitals.clock()), snapshot)
 
@@ -165,10 +190,17 @@ class Asking:
                 settled.append(mixed)
                 return work
 
-            reached = await self._requests.ask(peer, ask, room=room, begin=begin)
+            nbytes = ask.payload.nbytes
+            vitals.courtesy.begins(nbytes)
+            patience_s = self._patience_s(peer, ask, nbytes)
+            reached = await self._requests.ask(peer, ask, patience_s, room=room, begin=begin)
+            if vitals.courtesy.is_bounded and self._has_moved_nothing(reached):
+                is_busy = isinstance(reached.body, Busy)
+                chance = float(vitals.rng.random()) if is_busy else 0.0
+                vitals.courtesy.came_to_nothing(nbytes, chance)
             if reached.packet is None:
                 self._record(peer, Mixed(reached.outcome), ask, reached)
-                if reached.outcome == "unreachable":
+                if reached.outcome == "unreachable" and not settled:
                     state.outbox.close(pending)
                     meter = state.meters.of(peer)
                     answered_once = meter.whole.mean_s > 0 or meter.small.mean_s > 0
@@ -191,6 +223,13 @@ class Asking:
                 await self._settle(pending, ask, reached)
             refused = isinstance(reached.body, Busy | Refused)
             return _Outcome.NOTHING if refused else _Outcome.MIXED
+
+    def _patience_s(self, peer: str, ask: Exchange | Resolve, nbytes: int) -> float:
+        """What is usual for the peer, and what we take ourselves if we pace the models."""
+        return self._requests.patience_s(peer, ask) + self._vitals.courtesy.transfer_s(nbytes)
+
+    def _has_moved_nothing(self, reached: Reached) -> bool:
+        return isinstance(reached.body, Busy | Refused) or reached.outcome == "unreachable"
 
     async def _signed(self, ask: Exchange, snapshot: Snapshot) -> Exchange:
         """Answer for what we send, where the run's members do."""
@@ -217,17 +256,23 @@ class Asking:
             return
         self._resolving.add(pending.seq)
         try:
-            ask = Resolve(pending.seq)
-            reached = await self._requests.ask(pending.peer, ask)
-            if payload_of(reached.body) is not None:
-                # so that a link that has become slow is waited for
-                self._vitals.state.meters.of(pending.peer).whole.came(reached.seconds)
-            if reached.packet is None or isinstance(reached.body, Busy):
-                self._vitals.state.unanswered(pending, self._vitals.clock())
-            else:
-                await self._settle(pending, ask, reached)
+            with self._ending(pending):
+                await self._resolve(pending)
         finally:
             self._resolving.discard(pending.seq)
+
+    async def _resolve(self, pending: Pending) -> None:
+        ask = Resolve(pending.seq)
+        nbytes = CODECS[self._vitals.config.gossip.codec].nbytes(self._vitals.layout.size)
+        patience_s = self._patience_s(pending.peer, ask, nbytes)
+        reached = await self._requests.ask(pending.peer, ask, patience_s)
+        if payload_of(reached.body) is not None:
+            # so that a link that has become slow is waited for
+            self._vitals.state.meters.of(pending.peer).whole.came(reached.seconds)
+        if reached.packet is None or isinstance(reached.body, Busy):
+            self._vitals.state.unanswered(pending, self._vitals.clock())
+        else:
+            await self._settle(pending, ask, reached)
 
     async def _settle(self, pending: Pending, ask: Body, reached: Reached) -> None:
         answer = reached.body

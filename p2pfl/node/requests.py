@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from p2pfl.core.compression import CODECS, INT8_BLOCK, Bytes
 from p2pfl.core.messages import (
+    Ack,
+    Adopt,
+    Adopted,
     Body,
+    Busy,
+    Cancelled,
+    Exchange,
+    Flow,
+    Model,
     Packet,
     Probe,
+    Pull,
     Reason,
     Refused,
     Resolve,
+    Swap,
     mismatch,
     payload_of,
 )
@@ -31,6 +41,13 @@ _PATIENCE_MIN_S = 0.2
 _FIRST_PATIENCE_S = 2.0
 _FIRST_RATE_BYTES_PER_S = 1e6
 _NEVER_MIXES = (Reason.RUN, Reason.LAYOUT, Reason.SELF, Reason.VERSION)
+_ANSWERS: Mapping[type[Body], tuple[type[Body], ...]] = {
+    Exchange: (Flow, Swap, Adopt, Adopted, Cancelled, Busy, Refused),
+    Resolve: (Flow, Adopted, Cancelled, Busy, Refused),
+    Probe: (Ack, Refused),
+    Pull: (Model, Refused),
+}
+"""What honest peers of any mode answer; whatever else comes is a fault of who sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +146,11 @@ class Requests:
                 # a relay's word for another: that it lives, and nothing else it is said to say
                 return Reached(reply, "answered", seconds)
             vitals.heard(reply, () if was_forwarded else (address,))
+            if not was_forwarded and not isinstance(reply.body, _ANSWERS[type(packet.body)]):
+                # it may have mixed all the same: as good as no answer, which RESOLVE will tell
+                vitals.accuse(reply.sender, Reason.MALFORMED)
+                asked, answered = type(packet.body).__name__, type(reply.body).__name__
+                return Reached(None, "malformed", seconds, f"{asked} is answered with {answered}")
             if payload_of(packet.body) is None and payload_of(reply.body) is None:
                 vitals.state.meters.of(reply.sender).small.came(seconds)
             return Reached(reply, "answered", seconds)

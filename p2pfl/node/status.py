@@ -8,6 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import p2pfl
+from p2pfl.core.figures import HISTOGRAM, SwarmFigures
+from p2pfl.core.reports import Told
+from p2pfl.core.tally import STALENESS_EDGES
+from p2pfl.node.telling import state_of
 
 if TYPE_CHECKING:
     from p2pfl.node.vitals import Vitals
@@ -24,7 +28,7 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "layout": vitals.layout.digest,
         "parameters": vitals.layout.size,
         "version": p2pfl.__version__,
-        "state": _state(vitals),
+        "state": state_of(vitals),
         "address": vitals.transport.address,
         "incarnation": vitals.incarnation,
         "uptime_s": round(now - vitals.started_at, 3),
@@ -56,6 +60,11 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "others": dict(vitals.others),
         "exchanges": {"asked": dict(tally.asked), "answered": dict(tally.answered)},
         "staleness_cycles": round(tally.staleness, 4),
+        "staleness_histogram": {
+            # JSON has no infinity: the last bin is open
+            "edges": [*STALENESS_EDGES[:-1], None],
+            "counts": list(tally.staleness_counts),
+        },
         "distance": tally.distance,
         "bytes_in": traffic.bytes_in,
         "bytes_out": traffic.bytes_out,
@@ -63,17 +72,60 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "unresolved": len(state.outbox) - len(state.outbox.in_flight),
         "kept_bytes": state.inbox.nbytes,
         "faults": dict(tally.faults),
+        "holding": list(vitals.holding),
+        "energy_j": vitals.courtesy.energy_j,
         "trust": vitals.config.trust,
         "is_keyed": vitals.transport.authenticates,
         "suspended": vitals.reputation.suspended(now),
         "denied": sorted(vitals.denied),
         "refusals": {peer: dict(reasons) for peer, reasons in tally.by_peer.items()},
+        "reports": [_report(told, now) for told in vitals.reports.newest()]
+        if vitals.reports is not None
+        else [],
+        "swarm": _swarm(vitals.figures) if vitals.figures is not None else None,
     }
 
 
-def _state(vitals: Vitals) -> str:
-    if vitals.leaving:
-        return "leaving"
-    if vitals.cycles == 0:
-        return "starting"
-    return "training" if len(vitals.members.alive()) > 1 else "alone"
+def _report(told: Told, now: float) -> dict[str, Any]:
+    """What another node says of itself: hearsay."""
+    report, ago_s = told.report, max(now - told.made, 0.0)
+    return {
+        "node": report.node,
+        "name": report.name,
+        "state": report.state,
+        "incarnation": report.incarnation,
+        "number": report.number,
+        "told_ago_s": round(ago_s, 3),
+        "age": report.age,
+        "own_steps": report.own_steps,
+        "cycles": report.cycles,
+        "cycle_s": round(report.cycle_s, 4),
+        "loss": report.loss,
+        "accuracy": report.accuracy,
+        "staleness": round(report.staleness, 4),
+        "distance": report.distance,
+        "bytes_in": report.bytes_in,
+        "bytes_out": report.bytes_out,
+        "recent": [
+            {"peer": recent.peer, "ago_s": round(ago_s + recent.ago_s, 3)}
+            for recent in report.recent
+        ],
+        "holding": report.holding,
+    }
+
+
+def _swarm(figures: SwarmFigures) -> dict[str, Any]:
+    """Estimates of the whole swarm."""
+    found = figures.estimates()
+    return {
+        "count": found.count,
+        "reporting": found.reporting,
+        "mean_accuracy": found.mean_accuracy,
+        "worst_tenth_accuracy": found.worst_tenth_accuracy,
+        "mean_loss": found.mean_loss,
+        "histogram": {
+            "edges": [place / HISTOGRAM for place in range(HISTOGRAM + 1)],
+            "share": list(found.shares),
+        },
+        "consensus_distance": found.consensus_distance,
+    }

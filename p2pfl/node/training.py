@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from p2pfl.core import events
 from p2pfl.core.meters import smoothed
 from p2pfl.core.pace import Pace
 from p2pfl.core.robust import can_judge, judged
+from p2pfl.core.sketch import sketch_seed, sketched
 from p2pfl.core.snapshots import Snapshot
 from p2pfl.core.weights import Vector, is_finite, read_only
 from p2pfl.errors import LearnerError
@@ -63,15 +64,22 @@ class Training:
         learner: the model and its data.
         run: runs the learner off the event loop.
         after_cycle: called after every cycle, to start exchanges.
+        before_rest: awaited before training rests out of courtesy, to write a checkpoint.
     """
 
     def __init__(
-        self, vitals: Vitals, learner: Learner, run: Run, after_cycle: Callable[[], None]
+        self,
+        vitals: Vitals,
+        learner: Learner,
+        run: Run,
+        after_cycle: Callable[[], None],
+        before_rest: Callable[[], Awaitable[None]],
     ) -> None:
         self._vitals = vitals
         self._learner = learner
         self._run = run
         self._after_cycle = after_cycle
+        self._before_rest = before_rest
         self._good: Snapshot | None = None
         self._failures = 0
         self._too_few_since = vitals.clock()
@@ -87,6 +95,8 @@ class Training:
         vitals, stop = self._vitals, self._vitals.config.stop
         evaluated = vitals.last_cycle_at
         while True:
+            if vitals.courtesy.rests:
+                await self._rest()
             started = vitals.clock()
             if await self._cycle():
                 self._after_cycle()
@@ -99,6 +109,13 @@ class Training:
             if over:
                 raise Finished(f"{done} cycles are done")
             await asyncio.sleep(self.pace.pause(vitals.clock() - started))
+
+    async def _rest(self) -> None:
+        """Wait until training may go on; how long that was is no measure of a cycle."""
+        await self._before_rest()
+        since = self._vitals.clock()
+        await self._vitals.courtesy.may_train()
+        self._vitals.last_cycle_at += self._vitals.clock() - since
 
     async def _cycle(self) -> bool:
         vitals, state = self._vitals, self._vitals.state
@@ -192,6 +209,10 @@ class Training:
             except LearnerError as error:
                 vitals.fault("evaluation", str(error))
                 return
+            if vitals.figures is not None:
+                seed = sketch_seed(vitals.config.run, vitals.layout.digest)
+                sketch = await self._run(sketched, weights, seed)
+                vitals.figures.measured(found.accuracy, vitals.loss, sketch)
         vitals.measured = events.Measured(
             vitals.clock(),
             vitals.cycles,

@@ -16,18 +16,29 @@ import numpy as np
 
 from p2pfl.config import NodeConfig
 from p2pfl.core import events
+from p2pfl.core.figures import SwarmFigures
 from p2pfl.core.gossip import REJECTED, GossipState, Mixed
 from p2pfl.core.membership import Membership
 from p2pfl.core.messages import Body, Denial, Packet, Reason, Refused, Statement, payload_of
 from p2pfl.core.neighbours import Rule
+from p2pfl.core.reports import Reports
 from p2pfl.core.reputation import Reputation
 from p2pfl.core.statements import Evidence, Witness, denial_bytes, statement_bytes
 from p2pfl.core.tally import Tally
 from p2pfl.core.weights import Layout
+from p2pfl.node import telling
+from p2pfl.node.courtesy import Courtesy
 from p2pfl.ports import Clock, DenyList, Journal, Notary, Transport
 
 log = logging.getLogger(__name__)
 
+BUG = "bug"
+"""The kind of fault that is nobody's but the program's."""
+
+HELD = "held"
+"""The kind that is none: something is held back out of courtesy, or not any more."""
+
+_BUG_SHOWN = 200
 _WITNESSED_NODES = 256
 _PASSED_ON_MOST = 4
 """Statements, and denials, that one packet may have us check: a signature costs a tenth of a ms."""
@@ -58,8 +69,14 @@ class Vitals:
         witness: what others signed.
         reputation: our opinion of peers.
         denied: who may not take part, by id; those without a proof are our own opinion.
-        convicted: told of evidence against a peer.
+        convicted: told of evidence against a member that was met.
         deny_list: keeps what peers tell of who is denied.
+        holding: what this node holds back and why, a sentence each.
+        courtesy: decides what that is.
+        recent: when we last exchanged something, by peer; the newest last.
+        reports, figures: what nodes tell of themselves, and the averages of the swarm; None where
+            `figures.enabled` is off.
+        seen_live, seen_met, acquainted: as membership last gave them, and who was met as a set.
     """
 
     id: str
@@ -88,6 +105,22 @@ class Vitals:
     denied: dict[str, Denial] = field(default_factory=dict)
     convicted: Callable[[Evidence], None] | None = None
     deny_list: DenyList | None = None
+    holding: list[str] = field(default_factory=list)
+    courtesy: Courtesy = field(init=False)
+    recent: dict[str, float] = field(default_factory=dict)
+    reports: Reports | None = field(init=False, default=None)
+    figures: SwarmFigures | None = field(init=False, default=None)
+    seen_live: tuple[str, ...] = field(init=False, default=())
+    seen_met: tuple[str, ...] = field(init=False, default=())
+    acquainted: frozenset[str] = field(init=False, default=frozenset())
+
+    def __post_init__(self) -> None:
+        self.courtesy = Courtesy(self.config.courtesy, self.transport.traffic, self.clock)
+        figures = self.config.figures
+        if figures.enabled:
+            most = self.config.limits.peers
+            self.reports = Reports(self.id, figures.reports_per_message, most)
+            self.figures = SwarmFigures(figures.partners)
 
     def packet(self, body: Body, to: str | None) -> Packet:
         """Wrap what we say to member `to`, None for a stranger."""
@@ -96,6 +129,7 @@ class Vitals:
         statements: tuple[Statement, ...] = ()
         if to and self.notary is not None and payload_of(body) is not None:
             statements = self.witness.some(_STATEMENTS_PER_EXCHANGE, self.rng, not_of=to)
+        reports, figures = telling.ride(self, body, to) if to else ((), None)
         return Packet(
             run=self.config.run,
             layout=self.layout.digest,
@@ -109,6 +143,8 @@ class Vitals:
             rumours=news,
             statements=statements,
             denials=self._some_denials() if self.denied else (),
+            reports=reports,
+            figures=figures,
             body=body,
         )
 
@@ -130,10 +166,14 @@ class Vitals:
         for statement in packet.statements[:_PASSED_ON_MOST]:
             # keys of strangers cost nothing, and would crowd out what members said; so would
             # members that were only heard of
-            if statement.node in self.members.met():
-                self.hear(statement)
+            if statement.node in self.members.met() and not self.hear(statement):
+                # nobody passes on what it did not check, so it knew; a packet that a relay brings
+                # never comes here where it is sure who speaks
+                self.accuse(packet.sender, Reason.PROOF)
         for denial in packet.denials[:_PASSED_ON_MOST]:
-            self.hear_denial(denial)
+            if not self.hear_denial(denial):
+                self.accuse(packet.sender, Reason.PROOF)
+        telling.take_in(self, packet, now)
 
     def note(self, changes: Iterable[events.MemberChanged]) -> None:
         """Record what membership decided."""
@@ -162,19 +202,22 @@ class Vitals:
         ):
             self.tally.against(statement.node, Reason.EQUIVOCATION)
             self._suspended(statement.node, f"signed two models for exchange {statement.seq}")
-            if self.convicted is not None:
+            if self.convicted is not None and statement.node in self.members.met():
+                # a key that never said a word to us but its own conviction costs no disk
                 self.convicted(evidence)
         return True
 
-    def hear_denial(self, denial: Denial) -> None:
-        """Obey a denial that a peer passed on, if it is new and signed."""
+    def hear_denial(self, denial: Denial) -> bool:
+        """Obey a denial that a peer passed on, if it is new; False if it is not signed."""
         known = self.denied.get(denial.node)
         if self.notary is None or (known is not None and known.proof):
-            return
-        if self.notary.is_admissions(denial_bytes(denial), denial.proof):
-            self.deny(denial)
-            if self.deny_list is not None:
-                self.deny_list.keep(denial)
+            return True
+        if not self.notary.is_admissions(denial_bytes(denial), denial.proof):
+            return False
+        self.deny(denial)
+        if self.deny_list is not None:
+            self.deny_list.keep(denial)
+        return True
 
     def deny(self, denial: Denial) -> None:
         """From now on this node does not take part, as far as we are concerned."""
@@ -222,6 +265,20 @@ class Vitals:
         self.tally.faults[kind] += 1
         self.journal.record(events.Fault(self.clock(), kind, detail))
 
+    def hold_back(self) -> None:
+        """Say what is held back now; each reason that came or went is an event."""
+        if not self.courtesy.is_asked_for:
+            return
+        self.holding = self.courtesy.holding()
+        for detail in self.courtesy.news():
+            log.info("%s", detail)
+            self.journal.record(events.Fault(self.clock(), HELD, detail))
+
+    def bug(self, where: str, error: Exception) -> None:
+        """Something of ours surprised us while it did `where`; to be called where it is caught."""
+        log.error("a bug of p2pfl, please report it with these lines: %s", where, exc_info=error)
+        self.fault(BUG, f"{where}: {type(error).__name__}: {error}"[:_BUG_SHOWN])
+
     def exchanged(
         self,
         peer: str,
@@ -239,6 +296,7 @@ class Vitals:
         elif mixed.norm is not None and mixed.norm.is_cut:
             self.accuse(peer, Reason.NORM)
         self.tally.exchange(role, mixed.outcome, mixed.staleness, distance)
+        telling.exchanged(self, peer, received if role == "asked" else sent)
         self.journal.record(
             events.Exchanged(
                 self.clock(),
@@ -253,6 +311,28 @@ class Vitals:
                 seconds,
             )
         )
+
+
+class counting_bugs:  # noqa: N801 (used as a context manager)
+    """Counts a surprise inside, which goes on to whoever serves the peer and survives it.
+
+    Args:
+        vitals: of the node.
+        doing: what is done inside, for a peer.
+        peer: its id.
+    """
+
+    __slots__ = ("_doing", "_peer", "_vitals")
+
+    def __init__(self, vitals: Vitals, doing: str, peer: str) -> None:
+        self._vitals, self._doing, self._peer = vitals, doing, peer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception):
+            self._vitals.bug(f"{self._doing} {self._peer[:8]}", error)
 
 
 def _payload_bytes(body: Body | None) -> int:

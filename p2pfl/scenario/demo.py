@@ -23,7 +23,8 @@ from p2pfl.scenario import alone
 from p2pfl.scenario.measure import final, resumed, shifted, stall
 from p2pfl.scenario.processes import NodeProcess, Swarm, obituary, sole
 from p2pfl.scenario.record import Happening, Plan, Record, Sample, What
-from p2pfl.scenario.scene import Mood, Row, Scene, Show, state_of
+from p2pfl.scenario.retold import SETTINGS, checkpoint_every_s
+from p2pfl.scenario.scene import Mood, Row, Scene, Show, page_of, state_of
 from p2pfl.scenario.timeline import Action, Role, Step
 from p2pfl.scenario.watching import FRESH_S, Look, Watch
 
@@ -44,6 +45,7 @@ class Demo:
     Args:
         plan: what to show.
         show: where to show it.
+        opened: told once where the page of the swarm is, as soon as it is there.
         clock: monotonic seconds.
         wall: seconds since 1970.
     """
@@ -52,11 +54,14 @@ class Demo:
         self,
         plan: Plan,
         show: Show,
+        opened: Callable[[str], None] = lambda page: None,
         clock: Clock = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._plan = plan
         self._show = show
+        self._opened = opened
+        self._address = ""
         self._clock = clock
         self._wall = wall
         self._began = clock()
@@ -71,8 +76,7 @@ class Demo:
 
     def _options(self) -> tuple[str, ...]:
         """What makes a demo of a run: everything a little more often than a device needs it."""
-        checkpoint_s = max(0.5, min(2.0, self._plan.seconds / 20))
-        settings = {"checkpoint_every_s": checkpoint_s, "train.evaluate_every_s": 1.0}
+        settings = {"checkpoint_every_s": checkpoint_every_s(self._plan), **SETTINGS}
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         split = ("--partition", self._plan.partition, "--data-seed", str(self._plan.seed))
         return (*split, *words, "--quiet")
@@ -102,6 +106,7 @@ class Demo:
                 self._compare()
                 await self._play()
                 end = self._wall()
+                self._address = ""
                 self._draw(at_once=True)
             self._happen("", What.PHASE, "time is over, all nodes are asked to stop")
             late = await swarm.stop()
@@ -126,12 +131,21 @@ class Demo:
                     f"{found} of {plan.nodes} nodes found all others within {ASSEMBLY_S:g} s; "
                     f"see their logs in {plan.folder}"
                 )
+            self._open()
             self._draw()
+        self._open()
         self._complete = self._clock()
         starting_s = self._complete - self._began
         self._happenings = [replace(one, at=one.at - starting_s) for one in self._happenings]
         self._happen("", What.PHASE, f"all {plan.nodes} nodes train and know each other")
         return starting_s
+
+    def _open(self) -> None:
+        """Tell where the page is, once the first node has answered; it is never hit."""
+        first = self._plan.first[0]
+        if not self._address and self._watch.last(first) is not None:
+            self._address = self._swarm.addresses[first]
+            self._opened(page_of(self._address))
 
     def _has_found_all(self, name: str) -> bool:
         seen = self._watch.last(name)
@@ -237,6 +251,7 @@ class Demo:
                 tuple(self._row(node) for node in self._swarm.nodes.values()),
                 tuple(self._happenings),
                 coming,
+                self._address,
             )
         )
 

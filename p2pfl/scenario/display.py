@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from p2pfl.scenario.record import Happening, Plan, What
-from p2pfl.scenario.scene import Mood, Row, Scene
+from p2pfl.scenario.scene import Mood, Row, Scene, invitation
 from p2pfl.scenario.timeline import Action
 
 WIDE = 112
@@ -76,6 +76,7 @@ class PlainShow:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._told_at: float | None = None
+        self._is_invited = False
 
     def happened(self, happening: Happening) -> None:
         """Say it."""
@@ -83,6 +84,9 @@ class PlainShow:
 
     def draw(self, scene: Scene) -> None:
         """Say how it stands, if the last time is long enough ago."""
+        if scene.address and not self._is_invited:
+            self._is_invited = True
+            self._say(invitation(scene.address))
         if scene.at is None:
             return
         if self._told_at is None or scene.at - self._told_at >= _LINE_EVERY_S:
@@ -162,6 +166,7 @@ def screen(scene: Scene, width: int) -> RenderableType:
     """The scene as rich draws it, in `width` columns."""
     parts: list[RenderableType] = [
         _title(scene.plan, width),
+        *_invitation(scene, width),
         _progress(scene, width),
         _figures(scene),
         _nodes(scene.rows, width),
@@ -176,6 +181,17 @@ def _title(plan: Plan, width: int) -> Text:
     text = Text.assemble(("p2pfl demo", "bold"), f"  {plan.task}, {who}, run {plan.run}")
     text.truncate(width - 2, overflow="ellipsis")
     return text
+
+
+def _invitation(scene: Scene, width: int) -> list[Text]:
+    """One line, or two where it is too long for one: an address must not be cut off."""
+    if not scene.address:
+        return []
+    text = invitation(scene.address)
+    if len(text) <= width - 2:
+        return [Text(text, "cyan")]
+    page, _, command = text.partition(" or ")
+    return [Text(page, "cyan", overflow="fold"), Text(f"or {command}", "cyan", overflow="fold")]
 
 
 def _progress(scene: Scene, width: int) -> Table:

@@ -100,6 +100,39 @@ def tallied(journals: Iterable[Path], begin: float, end: float) -> Tallied:
     return found
 
 
+@dataclass(slots=True)
+class Counted:
+    """What a node did since time zero, over all its lives, as far as we saw it.
+
+    Attributes:
+        cycles: training cycles.
+        sent: bytes of message bodies.
+        taken: looks that were taken up.
+        last: the latest of them.
+    """
+
+    cycles: float = 0.0
+    sent: float = 0.0
+    taken: int = 0
+    last: Look | None = None
+
+    def take(self, looks: Sequence[Look]) -> None:
+        """Add what is new in all looks at the node so far."""
+        for seen in looks[self.taken :]:
+            last = self.last
+            if last is None or seen.node != last.node:
+                self.cycles += seen.cycles
+                self.sent += seen.bytes_out
+            elif seen.incarnation != last.incarnation:
+                # how many of its cycles are those of an earlier life nobody knows
+                self.sent += seen.bytes_out
+            else:
+                self.cycles += seen.cycles - last.cycles
+                self.sent += max(seen.bytes_out - last.bytes_out, 0)
+            self.last = seen
+        self.taken = len(looks)
+
+
 def longest_stall(cycles: Sequence[float], spans: Iterable[tuple[float, float]]) -> float:
     """The longest pause between two training cycles while the node was up; NaN if it never was.
 

@@ -59,7 +59,7 @@ def accuracy(trace: Trace) -> Drawing:
     """Mean, worst tenth, and each node or a band of them."""
     times, n = packed(trace.times), trace.scenario.nodes
     places = evenly(n, n if n <= LINES_MAX else SAMPLE)
-    names = trace.scenario.names
+    names = trace.names
     data: list[dict[str, Any]] = []
     reading = "Each faint line is one node"
     if n > LINES_MAX:
@@ -135,7 +135,7 @@ def liveness(trace: Trace) -> Drawing:
     heat: dict[str, Any] = {
         "type": "heatmap",
         "x": packed(trace.times),
-        "y": [trace.scenario.names[row] for row in rows],
+        "y": [trace.names[row] for row in rows],
         "z": packed(presence, "i1"),
         "zmin": -0.5,
         "zmax": 3.5,

@@ -135,7 +135,7 @@ def _nodes(
         "mode": "markers",
         "x": packed(places[who, 0]),
         "y": packed(places[who, 1]),
-        "text": [trace.scenario.names[place] for place in who],
+        "text": [trace.names[place] for place in who],
         "marker": {
             "color": packed(values[who]),
             "colorscale": "Cividis",
@@ -162,7 +162,7 @@ def _gone(trace: Trace, places: Floats, who: list[int], is_up: Any, size: float)
         "name": "not up at the end" if not any(is_up[place] for place in who) else "unknown",
         "x": packed(places[who, 0]),
         "y": packed(places[who, 1]),
-        "text": [f"{trace.scenario.names[p]}: {w}" for p, w in zip(who, words, strict=True)],
+        "text": [f"{trace.names[p]}: {w}" for p, w in zip(who, words, strict=True)],
         "marker": {"symbol": "x", "color": "@soft", "size": 0.75 * size},
         "hovertemplate": "%{text}<extra></extra>",
     }

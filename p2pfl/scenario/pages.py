@@ -7,21 +7,24 @@ escaped; the page itself forbids the browser to load anything.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeAlias
 
 from plotly.offline import get_plotlyjs
 
 import p2pfl
+from p2pfl.scenario.expect import Verdict as Stated
 from p2pfl.scenario.page_bars import outcomes, staleness
 from p2pfl.scenario.page_config import lines
 from p2pfl.scenario.page_drawing import Drawing
 from p2pfl.scenario.page_figures import over_time, thinned
 from p2pfl.scenario.page_marks import DRAWN_MAX, when
 from p2pfl.scenario.page_topology import topology
+from p2pfl.scenario.retold import ENGINE as DEMO
 from p2pfl.scenario.trace import Trace
 from p2pfl.scenario.verdicts import Verdict, figures, passed
 from p2pfl.scenario.wording import bound_told, meaning, title, told, without_bound
@@ -32,11 +35,14 @@ _POLICY = (
 )
 _LISTED_MAX = 1000
 
+Verdicts: TypeAlias = Sequence[Verdict] | Sequence[Stated]
 
-def write_html(trace: Trace, verdicts: list[Verdict], path: Path, *, command: str) -> None:
+
+def write_html(trace: Trace, verdicts: Verdicts, path: Path, *, command: str) -> None:
     """Write the page of a run.
 
     Args:
+        verdicts: of its scenario, or of the demo that it was.
         command: what does the same again.
 
     Raises:
@@ -45,7 +51,7 @@ def write_html(trace: Trace, verdicts: list[Verdict], path: Path, *, command: st
     path.write_text(page(trace, verdicts, command), encoding="utf-8")
 
 
-def page(trace: Trace, verdicts: list[Verdict], command: str) -> str:
+def page(trace: Trace, verdicts: Verdicts, command: str) -> str:
     """The page as text."""
     few = thinned(trace)
     timed = over_time(few) if len(trace.times) else []
@@ -89,8 +95,10 @@ def _beside(name: str) -> str:
     return (files("p2pfl.scenario") / name).read_text(encoding="utf-8")
 
 
-def _word(trace: Trace, verdicts: list[Verdict]) -> str:
-    return "PASSED" if passed(verdicts, trace) else "FAILED"
+def _word(trace: Trace, verdicts: Verdicts) -> str:
+    figures = [one for one in verdicts if isinstance(one, Verdict)]
+    held = all(one.held for one in verdicts)
+    return "PASSED" if held and passed(figures, trace) else "FAILED"
 
 
 def _data(drawings: Iterable[Drawing]) -> str:
@@ -107,7 +115,7 @@ def _data(drawings: Iterable[Drawing]) -> str:
 # --- at the top ---------------------------------------------------------------------------------
 
 
-def _header(trace: Trace, verdicts: list[Verdict], command: str) -> str:
+def _header(trace: Trace, verdicts: Verdicts, command: str) -> str:
     scenario, word = trace.scenario, _word(trace, verdicts)
     facts = {
         "engine": trace.engine,
@@ -145,14 +153,14 @@ def _deaths(trace: Trace) -> str:
     return f'<section class="bad"><h2>Deaths</h2>{lead}\n' + "\n".join(parts) + "</section>"
 
 
-def _expectations(trace: Trace, verdicts: list[Verdict]) -> str:
+def _expectations(trace: Trace, verdicts: Verdicts) -> str:
     rows = [
-        f"<tr><td>{escape(title(one.name))}<small>{escape(meaning(one.name))}</small></td>"
-        f'<td class="num">{escape(bound_told(one.name, one.bound))}</td>'
-        f'<td class="num">{escape(told(one.name, one.value))}</td>'
-        f'<td class="{"held" if one.held else "missed"}">'
-        f"{'✓ held' if one.held else '✗ MISSED'}</td></tr>"
-        for one in verdicts
+        f"<tr><td>{what}</td>"
+        f'<td class="num">{escape(bound)}</td>'
+        f'<td class="num">{escape(value)}</td>'
+        f'<td class="{"held" if held else "missed"}">'
+        f"{'✓ held' if held else '✗ MISSED'}</td></tr>"
+        for what, bound, value, held in map(_row, verdicts)
     ]
     table = _table(("expected", "bound", "measured", "verdict"), rows)
     if not rows:
@@ -163,6 +171,14 @@ def _expectations(trace: Trace, verdicts: list[Verdict]) -> str:
     )
     also = f'<h3>Also measured</h3><dl class="facts">{rest}</dl>' if rest else ""
     return f"<section><h2>Expectations</h2>\n{table}\n{also}</section>"
+
+
+def _row(one: Verdict | Stated) -> tuple[str, str, str, bool]:
+    """What was expected, as HTML; the bound and what was measured, as text; whether it held."""
+    if isinstance(one, Stated):
+        return escape(one.what), one.bound, one.value, one.held
+    what = f"{escape(title(one.name))}<small>{escape(meaning(one.name))}</small>"
+    return what, bound_told(one.name, one.bound), told(one.name, one.value), one.held
 
 
 def _table(columns: Iterable[str], rows: Iterable[str]) -> str:
@@ -240,6 +256,13 @@ def _config(trace: Trace) -> str:
         for line in every
     )
     only = "\n".join(escape(line.text) for line in lines(trace.scenario, everything=False))
+    if trace.engine == DEMO:
+        # its nodes were no scenario's: what this leaves as it is was not theirs
+        return (
+            "<section><h2>Configuration</h2>\n<p>What was done, as a scenario for "
+            f'<code>p2pfl run --engine processes</code>:</p>\n<pre tabindex="0">{only}</pre>'
+            "</section>"
+        )
     return (
         "<section><h2>Configuration</h2>\n<p>What this scenario sets, as TOML:</p>\n"
         f'<pre tabindex="0">{only}</pre>\n<details><summary>Every setting, with {changed} '

@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,8 +29,9 @@ import numpy as np
 from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Clock
 from p2pfl.scenario.handling import Handling, Member, rng_of
+from p2pfl.scenario.linking import known_links
 from p2pfl.scenario.load import rule_of
-from p2pfl.scenario.measure import longest_stall, tallied
+from p2pfl.scenario.measure import Counted, longest_stall, tallied
 from p2pfl.scenario.orders import config, lay, needs_doors, options, refuse, toml
 from p2pfl.scenario.processes import Condition, Swarm, obituary, sole
 from p2pfl.scenario.proxy import Doors
@@ -75,32 +75,6 @@ async def play(scenario: Scenario, folder: Path, show: Show) -> Trace:
         return await _Run(scenario, folder, show).run()
     except BaseExceptionGroup as group:
         raise sole(group) from None
-
-
-@dataclass(slots=True)
-class _Counted:
-    """What a node did since time zero, over all its lives, as far as we saw it."""
-
-    cycles: float = 0.0
-    sent: float = 0.0
-    taken: int = 0
-    last: Look | None = None
-
-    def take(self, looks: Sequence[Look]) -> None:
-        """Add what is new in all looks at the node so far."""
-        for seen in looks[self.taken :]:
-            last = self.last
-            if last is None or seen.node != last.node:
-                self.cycles += seen.cycles
-                self.sent += seen.bytes_out
-            elif seen.incarnation != last.incarnation:
-                # how many of its cycles are those of an earlier life nobody knows
-                self.sent += seen.bytes_out
-            else:
-                self.cycles += seen.cycles - last.cycles
-                self.sent += max(seen.bytes_out - last.bytes_out, 0)
-            self.last = seen
-        self.taken = len(looks)
 
 
 class _Looks:
@@ -151,7 +125,7 @@ class _Run:
         self._swarm = Swarm(folder, run, scenario.task.name)
         self._watch = Watch(self._swarm, clock, min(self._look_s, STATUS_EVERY_S))
         self._members: list[Member] = []
-        self._counted = [_Counted() for _ in names]
+        self._counted = [Counted() for _ in names]
         self._ids: dict[int, str] = {}
         self._looks = _Looks()
         self._told_at = -math.inf
@@ -439,18 +413,5 @@ class _Run:
             self._notes.append("the models are too large to be pulled: no consensus distance")
 
     def _links(self) -> tuple[tuple[int, int], ...]:
-        """The neighbours with all present, of those whose id is known, by place."""
-        rule = rule_of(self._scenario)
-        names = {node: self._members[place].name for place, node in self._ids.items()}
-        places = {node: place for place, node in self._ids.items()}
-        members = sorted(places)
-        found = set()
-        for node in members:
-            others = rule.neighbours(node, members, names)
-            if rule.draws is not None:
-                # drawn anew every cycle: some that might have been drawn
-                rng = np.random.default_rng([self._scenario.seed, places[node]])
-                drawn = rng.choice(len(others), min(rule.draws, len(others)), replace=False)
-                others = tuple(others[at] for at in drawn)
-            found |= {tuple(sorted((places[node], places[other]))) for other in others}
-        return tuple((a, b) for a, b in sorted(found))
+        scenario = self._scenario
+        return known_links(rule_of(scenario), self._ids, scenario.names, scenario.seed)

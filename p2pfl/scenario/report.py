@@ -1,8 +1,9 @@
-"""What stays of a demo: two CSV files, a picture, a summary for tools and one for people.
+"""What stays of a demo: tables, a picture, a report, a summary for tools and one for people.
 
     curves.csv     twice a second a row for each node: when, who, state, accuracy, age, ...
     swarm.csv      one row a second: how many answer, mean, worst, consensus distance
     accuracy.png   the picture (chart.py)
+    report.html    the report, the same as of `p2pfl run` (pages.py)
     summary.json   everything that was expected and measured, and the command that does it again
 
 Rule of the file: figures are written as they were measured, and what could not be measured stays
@@ -32,10 +33,13 @@ import p2pfl
 from p2pfl.scenario.chart import draw
 from p2pfl.scenario.display import number
 from p2pfl.scenario.expect import Verdict, without_bound
+from p2pfl.scenario.pages import write_html
 from p2pfl.scenario.record import Plan, Record, Sample, What
+from p2pfl.scenario.retold import retold
 from p2pfl.scenario.watching import Together
 
 CURVES, SWARM, PICTURE, SUMMARY = "curves.csv", "swarm.csv", "accuracy.png", "summary.json"
+REPORT = "report.html"
 
 _SEEN = (
     *("accuracy", "age", "own_steps", "cycles", "loss", "neighbours", "alive", "exchanges"),
@@ -56,6 +60,7 @@ def write(record: Record, verdicts: Sequence[Verdict]) -> None:
     text = json.dumps(summary(record, verdicts), indent=2, allow_nan=False)
     (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
     draw(record, folder / PICTURE)
+    write_html(retold(record), verdicts, folder / REPORT, command=command(record.plan))
 
 
 def summary(record: Record, verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -135,7 +140,8 @@ def tell(record: Record, verdicts: Sequence[Verdict], console: Console) -> None:
         grid.add_row(title, text)
     console.print(grid)
     # never wrapped, so that it can be copied
-    console.print(Text(f"files     {plan.folder}: {PICTURE}, {CURVES}, ..."), soft_wrap=True)
+    files = f"{REPORT}, {PICTURE}, {CURVES}, ..."
+    console.print(Text(f"files     {plan.folder}: {files}"), soft_wrap=True)
 
 
 def _together(record: Record) -> str:

@@ -50,6 +50,8 @@ class Scene:
         swarm: their common figures, None before anybody answered.
         happenings: so far, by time.
         coming: what the timeline does next, None if nothing.
+        address: of a node that is never hit, `host:port`; its page shows all. Empty before it is
+            known, and when it is no more.
     """
 
     plan: Plan
@@ -58,6 +60,7 @@ class Scene:
     rows: tuple[Row, ...]
     happenings: tuple[Happening, ...]
     coming: Step | None
+    address: str = ""
 
 
 class Show(Protocol):
@@ -70,6 +73,16 @@ class Show(Protocol):
     def draw(self, scene: Scene) -> None:
         """Show how it stands; called several times a second."""
         ...
+
+
+def page_of(address: str) -> str:
+    """Where a node of an open run shows the swarm."""
+    return f"http://{address}/"
+
+
+def invitation(address: str) -> str:
+    """How to look at the swarm oneself, in a line."""
+    return f"watch it: {page_of(address)} (any node shows all), or p2pfl watch {address}"
 
 
 def state_of(

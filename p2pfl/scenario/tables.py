@@ -111,7 +111,7 @@ def summary(trace: Trace, verdicts: list[Verdict], command: str) -> dict[str, An
         "seed": scenario.seed,
         "nodes": scenario.nodes,
         "topology": scenario.topology,
-        "hostile": [scenario.names[place] for place in trace.hostile],
+        "hostile": [trace.names[place] for place in trace.hostile],
         "command": command,
         "expectations": [
             {
@@ -180,7 +180,7 @@ def _cell(value: Any) -> Any:
 
 
 def _long(trace: Trace) -> Iterable[tuple[Any, ...]]:
-    names, states = trace.scenario.names, [state.name.lower() for state in Presence]
+    names, states = trace.names, [state.name.lower() for state in Presence]
     for row, at in enumerate(trace.times.tolist()):
         presence = [states[code] for code in trace.presence[row]]
         columns = (values[row].tolist() for values in _measured(trace))
@@ -196,7 +196,7 @@ def _parquet(trace: Trace, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = pa.array(trace.scenario.names)
+    names = pa.array(trace.names)
     states = pa.array([state.name.lower() for state in Presence])
     words = pa.dictionary(pa.int32(), pa.string())
     kinds = (pa.float64(), words, words, *[pa.float64()] * 4)

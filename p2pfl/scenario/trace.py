@@ -49,7 +49,7 @@ class Trace:
 
     Attributes:
         scenario: as it was run, overrides included.
-        engine: "virtual" or "processes".
+        engine: "virtual", "processes" or "demo".
         times: (T,) seconds.
         presence: (T, n) int8 of `Presence`.
         accuracy: (T, n) on the common test set.
@@ -72,6 +72,7 @@ class Trace:
             class; empty where there is no trigger.
         suspended: (T,) mean share of the hostile nodes that an honest node keeps away from; empty
             where nobody is hostile.
+        labels: the nodes' names by place, where they are not the scenario's.
         wall_s: how long the run took us.
         steps: local steps taken by all nodes together.
         notes: what the engine had to do otherwise than the scenario says.
@@ -104,6 +105,12 @@ class Trace:
     hostile: tuple[int, ...] = ()
     backdoor: Floats = field(default_factory=lambda: np.zeros(0))
     suspended: Floats = field(default_factory=lambda: np.zeros(0))
+    labels: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the nodes, by place."""
+        return self.labels or self.scenario.names
 
     @property
     def seconds(self) -> float:

@@ -476,6 +476,8 @@ def _with_body(packet: Packet, body: Body) -> Packet:
         packet.rumours,
         packet.statements,
         packet.denials,
+        packet.reports,
+        packet.figures,
     )
 
 

@@ -9,7 +9,8 @@ The node is the very class that runs on devices; only what it is given differs. 
 one whose ports were unplugged before it was cancelled: what it still does, nobody hears.
 
 Rules of the file: one generator per concern, made from the seed and a name; ordered containers; an
-error in a node ends that node only, except an `Escape`, which ends the world.
+error in a loop of a node ends that node only; an `Escape` ends the world, and so does a bug that
+the node survives, as it would on a device: a simulation is there to find it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import asyncio
 import gc
 import hashlib
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,10 +28,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.config import NodeConfig
-from p2pfl.core.events import Event
+from p2pfl.config import FiguresConfig, NodeConfig
+from p2pfl.core.events import Event, Fault
 from p2pfl.errors import P2pflError
 from p2pfl.node import Node
+from p2pfl.node.vitals import BUG
 from p2pfl.ports import Learner, Saved, Sighting, Transport
 from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
@@ -123,7 +126,9 @@ class World:
     Args:
         seed: of everything that happens by chance.
         names: of the hosts, n of them.
-        config: of every node; its name is replaced.
+        config: of every node; its name is replaced. Where it does not say otherwise, nodes tell
+            nothing for people to see (`figures`): the simulator sees everything itself, and telling
+            would cost it time and memory.
         learner: makes a node's learner: (place, starts so far).
         step_s: (n,) median seconds of a local step.
         jitter: sigma of its lognormal spread from job to job.
@@ -161,6 +166,8 @@ class World:
         self.around: Callable[[Machine, MemoryTransport], Transport] | None = None
         self._signs = signs
         self._config = config
+        if "figures" not in config.model_fields_set:
+            self._config = config.model_copy(update={"figures": FiguresConfig(enabled=False)})
         self._learner = learner
         self._jitter = jitter
         self._recorder = recorder
@@ -181,6 +188,7 @@ class World:
         Raises:
             Deadlock: everybody waits for nothing.
             Escape: something reached for the real world.
+            Exception: whatever bug surprised a node.
         """
         with (
             asyncio.Runner(loop_factory=lambda: self.loop) as runner,
@@ -218,7 +226,7 @@ class World:
         device = Device(
             learner, machine.step_s, self._jitter, self.rng("device", machine.place, machine.starts)
         )
-        journal, store = _Journal(self._recorder, machine.place), _Store(disk)
+        journal, store = _Journal(self._recorder, machine.place, self.loop), _Store(disk)
         sighting = Sighting(
             (machine.address,), disk.node, config.run, learner.layout.digest, name=machine.name
         )
@@ -345,10 +353,16 @@ class World:
 class _Journal:
     recorder: Recorder
     place: int
+    loop: VirtualLoop
     is_closed: bool = False
 
     def record(self, event: Event) -> None:
-        if not self.is_closed:
+        if self.is_closed:
+            return
+        if type(event) is Fault and event.kind == BUG:
+            # told while it is handled, so with its traceback; raised where nobody can handle it
+            self.loop.failure = sys.exception() or RuntimeError(event.detail)
+        else:
             self.recorder.record(self.place, event)
 
 

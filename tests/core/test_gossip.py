@@ -11,6 +11,7 @@ from p2pfl.config import GossipConfig
 from p2pfl.core.compression import CODECS, encode
 from p2pfl.core.gossip import GossipState
 from p2pfl.core.messages import (
+    Ack,
     Adopt,
     Adopted,
     Busy,
@@ -182,6 +183,18 @@ def test_whatever_is_not_an_answer_ends_the_exchange_without_a_change():
         assert mixed.outcome.split(":")[0] == type(answer).__name__.lower()
         assert state.outbox.find("j", pending.seq) is None
     assert np.array_equal(state.x, constant(1))
+
+
+@pytest.mark.parametrize("answer", [Ack(1, 1), Model(1, None)], ids=["ack", "model"])
+def test_what_is_no_answer_to_any_exchange_is_a_fault_and_leaves_it_to_resolve(answer):
+    state = gossip_state(constant(1))
+    pending, _ = asked(state, "j", 0.0)
+    mixed, work = state.settle(pending, answer)
+    finished(work)
+    assert mixed.outcome == "rejected: malformed"
+    assert np.array_equal(state.x, constant(1))
+    assert not state.outbox.in_flight
+    assert state.outbox.overdue(1.0) == [pending]
 
 
 def test_an_answer_to_another_exchange_is_not_applied_but_asked_about():

@@ -11,8 +11,9 @@ from p2pfl.core.messages import Reason
 from p2pfl.core.reputation import POINTS, Reputation
 
 
-def reputation(limit: int = 100) -> Reputation:
-    return Reputation(ReputationConfig(half_life_s=60, suspend_at=8, resume_at=2), limit)
+def reputation(limit: int = 100, **convicts: int) -> Reputation:
+    config = ReputationConfig(half_life_s=60, suspend_at=8, resume_at=2)
+    return Reputation(config, limit, **convicts)
 
 
 def test_one_without_fault_has_no_points():
@@ -72,11 +73,45 @@ def test_proof_is_for_good():
     assert made.is_suspended("a", 1e9)
 
 
-@given(st.lists(st.tuples(st.integers(0, 500), st.sampled_from(list(POINTS))), max_size=300))
-def test_memory_is_bounded_and_the_convicted_are_not_forgotten_before_others(faults):
+@given(st.lists(st.tuples(st.integers(0, 500), st.sampled_from([*POINTS, "proof"])), max_size=300))
+def test_memory_is_bounded_and_neither_faults_nor_convictions_flush_a_conviction(said):
     made = reputation(limit=10)
     made.convict("guilty", Reason.EQUIVOCATION, 0.0)
-    for at, (peer, reason) in enumerate(faults):
-        made.fault(f"stranger {peer}", reason, float(at))
+    convicted = {"guilty"}
+    for at, (peer, reason) in enumerate(said):
+        name = f"stranger {peer}"
+        if reason == "proof":
+            assert made.convict(name, Reason.EQUIVOCATION, float(at)) == (name not in convicted)
+            convicted.add(name)
+        else:
+            assert not made.fault(name, reason, float(at)) or name not in convicted
         assert len(made._records) <= 10
-    assert made.is_suspended("guilty", 1000.0)
+    assert all(made.is_suspended(name, 1e9) for name in convicted)
+    assert len(made.suspended(1e9)) == min(len(convicted), 10)
+
+
+def test_ten_thousand_convictions_flush_neither_the_first_nor_anybodys_points():
+    made = reputation(limit=10)
+    made.fault("b", Reason.CLIP, 0.0)
+    for number in range(10_000):
+        assert made.convict(f"{number:032x}", Reason.EQUIVOCATION, 1.0)
+    assert made.is_suspended(f"{0:032x}", 1e9)
+    assert made.points("b", 1.0) > 0
+    # who asks for the status is told of the newest
+    assert list(made.suspended(1e9)) == [f"{number:032x}" for number in range(9999, 9989, -1)]
+
+
+def test_beyond_its_bound_a_conviction_fades_like_faults_and_the_earlier_ones_stay():
+    made = reputation(convicts=2)
+    assert all(made.convict(peer, Reason.EQUIVOCATION, 0.0) for peer in "abc")
+    assert not made.convict("c", Reason.EQUIVOCATION, 1.0)
+    assert made.suspended(1.0).keys() == {"a", "b", "c"}
+    assert made.suspended(1000.0).keys() == {"a", "b"}
+
+
+def test_faults_of_the_convicted_are_not_told_as_a_suspension_again():
+    made = reputation()
+    made.fault("a", Reason.CLIP, 0.0)
+    made.convict("a", Reason.EQUIVOCATION, 0.0)
+    assert not any(made.fault("a", Reason.CLIP, 1.0) for _ in range(5))
+    assert made.suspended(1.0) == {"a": {Reason.EQUIVOCATION: 1}}

@@ -88,6 +88,46 @@ def test_a_witness_forgets_the_oldest_and_passes_on_what_it_heard_but_not_to_its
     assert Witness(5).some(2, np.random.default_rng(0), not_of="") == ()
 
 
+@given(st.permutations(range(12)))
+def test_a_witness_keeps_the_newest_by_number_in_whatever_order_they_come(order):
+    witness = Witness(5, each=4)
+    for seq in order:
+        witness.hear(replace(SAID, seq=seq))
+    assert [seq for seq in range(12) if witness.known(replace(SAID, seq=seq))] == [8, 9, 10, 11]
+    assert all(witness.has_forgotten(SAID.node, SAID.incarnation, seq) for seq in range(8))
+    assert not any(witness.has_forgotten(SAID.node, SAID.incarnation, seq) for seq in range(8, 15))
+
+
+def test_whoever_goes_on_to_make_us_forget_cannot_say_it_again_in_any_earlier_life():
+    witness = Witness(5, each=4)
+    witness.hear(SAID)
+    for seq in range(4):
+        witness.hear(replace(SAID, incarnation=SAID.incarnation + 1, seq=seq))
+    for incarnation in range(SAID.incarnation + 1):
+        assert witness.has_forgotten(SAID.node, incarnation, SAID.seq)
+    assert not witness.has_forgotten(SAID.node, SAID.incarnation + 1, 0)
+    assert not witness.has_forgotten("ee" * 16, SAID.incarnation, SAID.seq)
+    assert witness.hear(replace(SAID, digest=b"e" * 32)) is None
+    assert not witness.known(replace(SAID, digest=b"e" * 32))
+
+
+def test_earlier_numbers_do_not_flush_later_ones():
+    witness = Witness(5, each=4)
+    late = replace(SAID, seq=1000)
+    witness.hear(late)
+    for seq in range(900):
+        witness.hear(replace(SAID, seq=seq))
+    assert witness.hear(replace(late, digest=b"e" * 32)) is not None
+
+
+def test_of_a_node_that_is_forgotten_as_a_whole_nothing_stays_behind():
+    witness = Witness(2, each=1)
+    for number in range(10):
+        for seq in range(3):
+            witness.hear(Statement(f"{number:032x}", 1, seq, 1, b"d" * 32, b""))
+    assert len(witness) == len(witness._forgotten) == 2
+
+
 def test_nobody_can_talk_others_out_of_a_witness_memory():
     witness = Witness(5, each=5)
     witness.hear(SAID)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from p2pfl.core.tally import Tally
+from p2pfl.core.tally import STALENESS_EDGES, Tally
 
 
 def test_both_ends_of_exchanges_are_counted_apart_by_outcome():
@@ -32,6 +32,17 @@ def test_a_distance_that_overflowed_does_not_spoil_the_mean_for_ever():
     tally.exchange("answered", "flow", 1.0, math.nan)
     assert tally.distance == 5.0
     assert tally.answered["flow"] == 3
+
+
+def test_exchanges_are_counted_by_their_staleness_in_bins_whose_last_is_open():
+    assert list(STALENESS_EDGES) == sorted(STALENESS_EDGES)
+    tally = Tally(limit=4)
+    for staleness in (0.0, 0.2, 0.25, 0.9, 1.0, 31.9, 32.0, 1e9, math.inf):
+        tally.exchange("answered", "flow", staleness, 1.0)
+    tally.exchange("asked", "busy", 0.3, None)
+    tally.exchange("asked", "flow", 0.3, math.nan)
+    assert tally.staleness_counts == [2, 1, 1, 1, 0, 0, 0, 1, 3]
+    assert len(tally.staleness_counts) == len(STALENESS_EDGES) - 1
 
 
 def test_faults_are_counted_against_the_peer_and_its_reason():

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from p2pfl.core import wire
 from p2pfl.core.compression import CODECS, Encoded, encode
+from p2pfl.core.members import ADDRESSES
+from p2pfl.core.membership import GREETING
 from p2pfl.core.messages import (
+    FIGURES,
     Ack,
     Adopt,
     Adopted,
@@ -23,13 +26,16 @@ from p2pfl.core.messages import (
     Cancelled,
     Denial,
     Exchange,
+    Figures,
     Flow,
     Model,
     Packet,
     Probe,
     Pull,
     Reason,
+    Recent,
     Refused,
+    Report,
     Resolve,
     Rumour,
     Statement,
@@ -47,6 +53,8 @@ AGE = st.integers(0, 2**53)
 REAL = st.floats(0, allow_nan=False, allow_infinity=False)
 NODE = st.text("0123456789abcdef", min_size=8, max_size=64)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
+ADDRESS = st.text(st.characters(exclude_categories=["Cs"]), max_size=32)
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 CODEC = st.sampled_from(list(CODECS))
 
 
@@ -93,7 +101,7 @@ BODIES: dict[type, st.SearchStrategy[Body]] = {
 RUMOUR = st.builds(
     Rumour,
     NODE,
-    st.lists(TEXT, max_size=8).map(tuple),
+    st.lists(ADDRESS, max_size=8).map(tuple),
     st.sampled_from(Status),
     COUNT,
     COUNT,
@@ -103,13 +111,45 @@ STATEMENT = st.builds(Statement, NODE, COUNT, COUNT, AGE, exactly(32), exactly(9
 DENIAL = st.builds(Denial, NODE, COUNT, exactly(64))
 
 
+def shown(longest: int) -> st.SearchStrategy[str]:
+    """Text that everybody can be shown."""
+    return st.text(st.characters().filter(str.isprintable), max_size=longest)
+
+
+REPORT = st.builds(
+    Report,
+    node=NODE,
+    incarnation=COUNT,
+    number=COUNT,
+    ago_s=REAL,
+    name=shown(64),
+    state=shown(16),
+    age=AGE,
+    own_steps=COUNT,
+    cycles=COUNT,
+    cycle_s=REAL,
+    loss=st.none() | NUMBER,
+    accuracy=st.none() | NUMBER,
+    staleness=REAL,
+    distance=st.none() | REAL,
+    bytes_in=COUNT,
+    bytes_out=COUNT,
+    recent=st.lists(st.builds(Recent, NODE, REAL), max_size=3).map(tuple),
+    holding=shown(160),
+)
+FLOWS = st.integers(0, 2**32 - 1).map(
+    lambda seed: np.random.default_rng(seed).normal(size=FIGURES, scale=1e3).astype("<f4").tobytes()
+)
+FIGURE = st.builds(Figures, COUNT, COUNT, FLOWS, st.just(b"") | FLOWS)
+
+
 def packets(body: st.SearchStrategy[Body]) -> st.SearchStrategy[Packet]:
     return st.builds(
         Packet,
         run=TEXT,
         layout=st.text("0123456789abcdef", min_size=16, max_size=16),
         sender=NODE,
-        address=TEXT,
+        address=ADDRESS,
         incarnation=COUNT,
         body=body,
         recipient=st.just("") | NODE,
@@ -119,6 +159,8 @@ def packets(body: st.SearchStrategy[Body]) -> st.SearchStrategy[Packet]:
         rumours=st.lists(RUMOUR, max_size=3).map(tuple),
         statements=st.lists(STATEMENT, max_size=3).map(tuple),
         denials=st.lists(DENIAL, max_size=3).map(tuple),
+        reports=st.lists(REPORT, max_size=3).map(tuple),
+        figures=st.none() | FIGURE,
     )
 
 
@@ -162,7 +204,14 @@ PLAIN = Packet(
     rumours=(Rumour("cccccccc", ("10.0.0.3:1",), Status.SUSPECT, 1),),
     statements=(Statement("dddddddd", 1, 2, 3, b"d" * 32, b"p" * 96),),
     denials=(Denial("eeeeeeee", 1_700_000_000, b"a" * 64),),
-)
+    reports=(
+        Report(
+            "ffffffff", 3, 9, 0.5, "anna", "training", 100, 90, 18, 0.1, -1.5, 0.9, 0.5, None, 7, 8,
+            (Recent("aaaaaaaa", 2.5),), "rests at night",
+        ),
+    ),
+    figures=Figures(4, 3, bytes(4 * FIGURES), bytes(4 * FIGURES)),
+)  # fmt: skip
 ONES = encode("int8", np.ones(300, np.float32), np.random.default_rng(0))
 SENT = replace(PLAIN, body=Flow(7, 100, 0.5, 1.5, ONES))
 ASKED = replace(
@@ -194,6 +243,49 @@ def test_a_head_says_how_many_bytes_follow_before_they_are_there():
     assert wire.decode_header(wire.header(PLAIN)[4:]).with_payload(data) == PLAIN
 
 
+def test_the_longest_header_that_an_honest_node_can_be_made_to_send_is_accepted_by_all():
+    """Whatever liars planted in what it passes on: a greeting, reports and statements at once."""
+    node, wide = "a" * 64, "\U0001f600"
+    rumour = Rumour(node, ("x" * 128,) * ADDRESSES, Status.SUSPECT, *(2**63 - 1,) * 3)
+    report = replace(
+        PLAIN.reports[0],
+        node=node,
+        name=wide * 64,
+        state=wide * 16,
+        holding=wide * 160,
+        recent=(Recent(node, 1.5),) * 3,
+        **dict.fromkeys(("incarnation", "number", "own_steps", "cycles"), 2**63 - 1),
+    )
+    packet = replace(
+        ASKED,
+        run=wide * 64,
+        sender=node,
+        recipient=node,
+        address="x" * 128,
+        rumours=(rumour,) * (GREETING + 1),
+        statements=PLAIN.statements * 2,
+        denials=PLAIN.denials * 2,
+        reports=(report,) * 8,
+    )
+    assert len(wire.header(packet)) < 65_536 - 1024
+    assert same(wire.decode(wire.encode(packet)), packet)
+
+
+def test_where_nothing_is_told_for_people_to_see_it_takes_no_byte():
+    quiet = replace(PLAIN, reports=(), figures=None)
+    assert len(head(quiet)) == 5
+    assert same(wire.decode(wire.encode(quiet)), quiet)
+    parts = [*head(quiet), [[], None]]
+    assert wire.decode_header(msgpack.packb(parts)).packet == quiet
+
+
+def test_what_cannot_be_shown_of_a_report_is_replaced():
+    parts = head()
+    parts[5][0][0][4], parts[5][0][0][17] = "an\x1b[2Jna", "a\nb\u202ec"
+    (found,) = wire.decode_header(msgpack.packb(parts)).packet.reports
+    assert (found.name, found.holding) == ("an?[2Jna", "a?b?c")
+
+
 def test_the_length_of_a_header_is_bounded_before_it_is_read():
     assert wire.header_length(wire.header(PLAIN), 65_536) == len(wire.header(PLAIN)) - 4
     for prefix, words in (
@@ -207,21 +299,22 @@ def test_the_length_of_a_header_is_bounded_before_it_is_read():
             wire.header_length(prefix, 65_536)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, -1, True, 2.0, "2", None, [2], {}])
+@pytest.mark.parametrize("version", [0, 2, 4, -1, True, 3.0, "3", None, [3], {}])
 def test_another_version_is_told_what_was_expected(version):
     parts = head()
     parts[0] = version
     if version == {}:
         assert "expected" in complaint(parts) or "not msgpack" in complaint(parts)
     else:
-        assert complaint(parts).endswith("expected 2")
+        assert complaint(parts).endswith("expected 3")
         assert complaint(parts).startswith("version is")
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda h: h.append(1), "header has 6 parts, expected 5"),
+        (lambda h: h.append(1), "header has 7 parts, expected 5 or 6"),
+        (lambda h: h.__setitem__(5, 1), "packet is 1, expected 2 fields"),
         (lambda h: h.__setitem__(1, "exchang"), "type is 'exchang', expected one of exchange, "),
         (lambda h: h.__setitem__(1, ["flow"]), "type is ['flow'], expected one of"),
         (lambda h: h[2].pop(), "packet is"),
@@ -259,6 +352,30 @@ def test_another_version_is_told_what_was_expected(version):
         (lambda h: h[2][11][0].__setitem__(0, ""), "packet.denials.node is '', expected"),
         (lambda h: h[2][11][0].__setitem__(1, -1), "packet.denials.at is -1, expected an integer"),
         (lambda h: h[2][11][0].__setitem__(2, b"a" * 96), "packet.denials.proof is b'aaa"),
+        (lambda h: h[2][9][0].__setitem__(1, ["é" * 65]), "packet.rumours.addresses is 'ééé"),
+        (lambda h: h[5].__setitem__(0, [h[5][0][0]] * 9), "packet.reports is"),
+        (lambda h: h[5].__setitem__(0, None), "packet.reports is None, expected a list of at"),
+        (lambda h: h[5][0][0].pop(), "packet.reports is ['ffffffff', 3, 9, "),
+        (lambda h: h[5][0][0].__setitem__(0, ""), "packet.reports.node is '', expected"),
+        (lambda h: h[5][0][0].__setitem__(3, -0.5), "packet.reports.ago_s is -0.5, expected a"),
+        (lambda h: h[5][0][0].__setitem__(4, "x" * 65), "packet.reports.name is 'xxx"),
+        (lambda h: h[5][0][0].__setitem__(5, None), "packet.reports.state is None, expected at"),
+        (lambda h: h[5][0][0].__setitem__(6, 2**53 + 1), "packet.reports.age is 900"),
+        (lambda h: h[5][0][0].__setitem__(10, float("nan")),
+         "packet.reports.loss is nan, expected a finite number"),
+        (lambda h: h[5][0][0].__setitem__(11, True), "packet.reports.accuracy is True, expected"),
+        (lambda h: h[5][0][0].__setitem__(16, h[5][0][0][16] * 4), "packet.reports.recent is"),
+        (lambda h: h[5][0][0][16][0].__setitem__(0, "b"), "packet.reports.recent.peer is 'b'"),
+        (lambda h: h[5][0][0].__setitem__(17, "x" * 161), "packet.reports.holding is 'xxx"),
+        (lambda h: h[5].__setitem__(1, 5), "packet.figures is 5, expected 4 fields"),
+        (lambda h: h[5][1].__setitem__(0, -1), "packet.figures.number is -1, expected an integer"),
+        (lambda h: h[5][1].__setitem__(1, None), "packet.figures.answered is None, expected an"),
+        (lambda h: h[5][1].__setitem__(2, b""), "packet.figures.given is b'', expected 312 bytes"),
+        (lambda h: h[5][1].__setitem__(2, b"\xff" * 312),
+         "packet.figures.given has a value that is not finite"),
+        (lambda h: h[5][1].__setitem__(3, b"x"), "packet.figures.estimate is b'x', expected 312"),
+        (lambda h: h[5][1].__setitem__(3, b"\xff" * 312),
+         "packet.figures.estimate has a value that is not finite"),
         (lambda h: h[3].append(1), "resolve is [7, 1], expected 1 fields"),
         (lambda h: h[3].__setitem__(0, None), "resolve.seq is None, expected an integer"),
         (lambda h: h.__setitem__(4, ["float32", 5]), "resolve has a payload, expected none"),

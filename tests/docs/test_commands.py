@@ -1,199 +1,113 @@
-"""Every `p2pfl` command that the documentation shows can be given; quick ones are run."""
+"""Every command that the documentation shows is run, and prints what is said there.
+
+How, and what is not run and why: `playing.py` and `plan.py`.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
 
-from p2pfl.cli import cli
-from p2pfl.scenario.load import load
+from p2pfl.errors import P2pflError
+from tests.docs.claims import CLAIMS
+from tests.docs.plan import CODES, ELSEWHERE, PARSED, SHORT
+from tests.docs.playing import Session, absent, checked, plain
+from tests.docs.reading import DOCUMENTS, LANGUAGES, OUTPUT, PROGRAMS, ROOT, blocks, commands, steps
+from tests.integration.netns import missing
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/scenarios.md", "docs/simulator.md")
-COMMANDS = ("run", "sweep", "replay", "record", "topology")
-QUICK_NODES = 20
-SHORT = ("duration={seconds=1.5}", "churn.events=[]", "faults.events=[]", "measure.samples=10")
-"""What makes any scenario quick to run; a bound that does not hold then says nothing."""
+SPOKEN = [document for document in DOCUMENTS if steps(document)]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One command of a document."""
-
-    document: str
-    words: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return shlex.join(self.words)
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(language, content) of all fenced and indented blocks of code."""
-    fenced = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
-    yield from ((found[1], found[2]) for found in fenced.finditer(text))
-    for found in re.finditer(r"(?:^ {4}.*\n)+", fenced.sub("", text), re.M):
-        yield "", found[0]
+@pytest.mark.parametrize("document", SPOKEN)
+def test_what_a_document_shows_can_be_done_and_prints_what_it_says(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Session(document, tmp_path, monkeypatch) as session:
+        for step in steps(document):
+            session.play(step)
+        session.end()
+        if document in CLAIMS:
+            CLAIMS[document](session.cells)
+    if session.not_run:
+        pytest.skip(f"{missing()}; only parsed: {'; '.join(session.not_run)}")
 
 
-def shown(document: str) -> list[Shown]:
-    """The commands in a document's blocks, in order; sentences of output are none."""
-    given = re.compile(rf"^ *(p2pfl (?:{'|'.join(COMMANDS)}) [^ ].*)$", re.M)
-    return [
-        Shown(document, tuple(shlex.split(line, comments=True)[1:]))
-        for language, content in blocks((ROOT / document).read_text(encoding="utf-8"))
-        if not language
-        for line in given.findall(content)
-    ]
+def test_there_are_commands_in_every_kind_of_block() -> None:
+    assert {"README.md", "docs/tutorial.md", "docs/scenarios.md"} <= set(SPOKEN)
+    assert len(commands()) > 60
 
 
-SHOWN = [command for document in DOCUMENTS for command in shown(document)]
-ONCE = list({command.words: command for command in SHOWN}.values())
-RUNS = [command for command in ONCE if command.words[0] == "run"]
+@pytest.mark.parametrize("table", [ELSEWHERE, PARSED, SHORT, CODES])
+def test_every_exception_is_about_a_command_that_is_shown(table: dict[str, object]) -> None:
+    shown = [text for command in commands() for text in command.text.split(" && ")]
+    unused = [pattern for pattern in table if not any(re.match(pattern, text) for text in shown)]
+    assert not unused
 
 
-def files(document: str) -> dict[str, str]:
-    """Scenarios that a document spells out: TOML blocks that begin with their name."""
-    found: dict[str, str] = {}
-    for language, content in blocks((ROOT / document).read_text(encoding="utf-8")):
-        named = re.match(r"# (\w+\.toml)(, continued)?\n", content)
-        if language == "toml" and named:
-            found[named[1]] = found.get(named[1], "") + content
-    return found
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "README.md"])
+def test_every_block_says_what_it_is_and_hides_no_command(document: str) -> None:
+    for block in blocks((ROOT / document).read_text(encoding="utf-8")):
+        where = f"{document}:{block.line}"
+        assert block.language in LANGUAGES | {"indented"}, f"{where}: {block.language!r}"
+        assert block.about in ("", OUTPUT), f"{where}: {block.about}"
+        if block.language == "text":
+            hidden = [line for line in block.content.splitlines() if line.startswith("$ ")]
+            hidden += [line for line in block.content.splitlines() if _is_command(line)]
+            assert not hidden, f"{where}: {hidden} stand in a block that is not run"
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder such as a reader has: a clone's scenarios, and what the documents spell out."""
-    for name in ("scenarios", "topologies"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    for document in DOCUMENTS:
-        for name, text in files(document).items():
-            (tmp_path / name).write_text(text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def _is_command(line: str) -> bool:
+    return bool(re.match(rf"({'|'.join(PROGRAMS)}) [\w./-]+( |$)(?!.*: )", line))
 
 
-def parsed(words: tuple[str, ...]) -> tuple[click.Command, click.Context]:
-    """The command that these words mean, and what it was given; nothing is run."""
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_within_sentences_can_be_given(document: str) -> None:
+    """`p2pfl NAME --option ...` between backticks: such a command, and such options, exist."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    for said in re.findall(r"`(p2pfl [a-z][^`]*)`", text.replace("\n", " ")):
+        words = shlex.split(said.split(" | ")[0])[1:]
+        options = [word for word in words if word.startswith("--")]
+        command = click.Context(_command(words))
+        known = {name for one in command.command.get_params(command) for name in one.opts}
+        known |= {name for one in command.command.params for name in one.secondary_opts}
+        assert set(options) <= known | {"--help"}, f"{document}: {said}"
+
+
+def _command(words: list[str]) -> click.Command:
+    from p2pfl.cli import cli
+
     command: click.Command = cli
-    context = click.Context(cli, info_name="p2pfl")
-    rest = list(words)
-    while isinstance(command, click.Group):
-        name, inner, rest = command.resolve_command(context, rest)
-        assert inner is not None
-        command = inner
+    for word in words:
         if not isinstance(command, click.Group):
-            return command, command.make_context(name, rest, parent=context)
-        context = click.Context(command, parent=context, info_name=name)
-    raise AssertionError(words)
+            break
+        inner = command.get_command(click.Context(command), word)
+        assert inner is not None, f"there is no command '{word}' ({words})"
+        command = inner
+    return command
 
 
-def recorded(command: Shown, scenario: str) -> bool:
-    """Whether a scenario is what an earlier command of the same document leaves."""
-    names = [c.words for c in SHOWN if c.document == command.document and c.words[0] == "record"]
-    return any(f"recordings/{words[-1]}.toml" == scenario for words in names)
+# --- the instruments ------------------------------------------------------------------------------
 
 
-def test_there_are_commands_of_every_kind() -> None:
-    assert {command.words[0] for command in ONCE} == set(COMMANDS)
-    assert len(ONCE) > 20
+def test_a_line_is_the_same_whatever_its_numbers_and_widths() -> None:
+    shown = "clara (39b23123)  192.168.1.7:39309  alive   18,548     0.0 s ago   yes"
+    printed = "clara (0fb23aaa) 192.168.1.7:4000  alive 2 11 s ago yes"
+    assert plain(shown) == plain(printed)
+    assert absent([shown, "...", ""], f"member\n{printed}\n") == []
+    assert absent(["anna is alive"], printed) == ["anna is alive"]
+    assert absent(["clara (12ab34cd) ..."], printed) == []
+    assert plain("boris is dead") != plain("boris is alive")
 
 
-@pytest.mark.parametrize("command", ONCE, ids=str)
-def test_a_command_that_is_shown_can_be_given(command: Shown, here: Path) -> None:
-    if command.words[0] == "replay":
-        (here / command.words[1]).mkdir()  # a run before it made it
-    _, context = parsed(command.words)
-    given = context.params
-    if command.words[0] == "run" and not recorded(command, given["scenario"]):
-        load(given["scenario"], given["changes"], given["seed"])
-    elif command.words[0] == "sweep":
-        from p2pfl.scenario.sweep import planned
-
-        planned(given["scenario"], given["over"], given["changes"], given["seeds"])
-    elif command.words[:2] == ("topology", "show"):
-        from p2pfl.cli.topology import found
-
-        found(given["rule_or_file"])
-
-
-def called(words: tuple[str, ...]) -> tuple[int, str]:
-    result = CliRunner().invoke(cli, list(words))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
-
-
-def is_quick(command: Shown) -> bool:
-    """Whether it is a virtual run that is short if its duration is."""
-    given = parsed(command.words)[1].params
-    name = given["scenario"]
-    if given["engine"] != "virtual" or recorded(command, name):
-        return False
-    path = ROOT / (name if "." in name else f"scenarios/{name}.toml")
-    # one that is not there is spelt out in its document, and small
-    return not path.exists() or load(str(path)).nodes <= QUICK_NODES
-
-
-@pytest.mark.parametrize("command", [c for c in RUNS if is_quick(c)], ids=str)
-def test_a_run_that_is_shown_runs(command: Shown, here: Path) -> None:
-    changes = (word for change in SHORT for word in ("--set", change))
-    code, output = called((*command.words, *changes, "--no-report"))
-    assert code in (0, 1), output
-    assert "event hash" in output or "event_hash" in output
-
-
-def test_a_sweep_that_is_shown_runs(here: Path) -> None:
-    command = next(c for c in ONCE if c.words[0] == "sweep" and c.document == "docs/scenarios.md")
-    short = ("--seeds", "1", "--jobs", "2", "--set", "duration.seconds=1")
-    code, output = called((*command.words, *short))
-    assert code == 0, output
-    assert "mean over seeds" in output
-
-
-def test_the_worked_example_keeps_what_it_expects(here: Path) -> None:
-    code, output = called(("run", "three.toml", "--no-report"))
-    assert code == 0, output
-    assert "4 of 4 expectations held" in output
-
-
-def test_what_was_run_can_be_replayed(here: Path) -> None:
-    changes = (word for change in SHORT for word in ("--set", change))
-    called(("run", "churn-30", "--out", "churn", "--no-report", "--quiet", *changes))
-    code, output = called(("replay", "churn", "--quiet"))
-    assert code == 0, output
-    assert output.startswith("the same: ")
-
-
-@pytest.mark.parametrize("command", [c for c in ONCE if c.words[0] == "topology"], ids=str)
-def test_a_topology_that_is_shown_is_measured(command: Shown, here: Path) -> None:
-    plain = tuple(w for w in command.words if w not in ("--out", "--no-picture", "petersen.png"))
-    code, output = called((*plain, "--no-picture") if "show" in plain else plain)
-    assert code == 0, output
-    assert "diameter" in output
-
-
-def test_every_scenario_that_is_shipped_is_listed() -> None:
-    page = (ROOT / "docs/scenarios.md").read_text(encoding="utf-8")
-    listed = set(
-        re.findall(r"^\| `([\w.-]+)` \| ", page.split("## Scenarios that are shipped")[1], re.M)
-    )
-    there = {path.stem for path in (ROOT / "scenarios").glob("*.toml")}
-    assert listed == there | {path.name for path in (ROOT / "scenarios").glob("*.py")}
-
-
-def test_the_python_on_the_page_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs/scenarios.md").read_text(encoding="utf-8")
-    scripts = [content for language, content in blocks(page) if language == "python"]
-    assert scripts
-    run: Callable[[str], None] = exec
-    for script in scripts:
-        run(script.replace("duration.seconds=5", "duration.seconds=1"))
-    assert "(101, 8)" in capsys.readouterr().out
+def test_what_the_command_line_does_not_take_is_found_out() -> None:
+    with pytest.raises(click.NoSuchOption):
+        checked(["run", "churn-30", "--nodes", "3"])
+    with pytest.raises(P2pflError, match="nods"):
+        checked(["run", "churn-30", "--set", "nods=3"])
+    with pytest.raises(click.UsageError):
+        checked(["walk"])

@@ -79,7 +79,7 @@ def shaken(asker: Credentials, answerer: Credentials) -> tuple[str, str]:
                 pass
     assert not todo
     assert {end.version() for end in ends} == {"TLSv1.3"}
-    return peer_node(ends[0]), peer_node(ends[1])
+    return peer_node(ends[0]).node, peer_node(ends[1]).node
 
 
 async def talk(asker: Credentials, answerer: Credentials) -> tuple[str, str]:
@@ -87,7 +87,7 @@ async def talk(asker: Credentials, answerer: Credentials) -> tuple[str, str]:
     seen = asyncio.get_running_loop().create_future()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.set_result(peer_node(writer.get_extra_info("ssl_object")))
+        seen.set_result(peer_node(writer.get_extra_info("ssl_object")).node)
         writer.write(await reader.readline())
         writer.close()
 
@@ -99,7 +99,7 @@ async def talk(asker: Credentials, answerer: Credentials) -> tuple[str, str]:
         )
         writer.write(b"hello\n")
         assert await reader.readline() == b"hello\n"
-        node = peer_node(writer.get_extra_info("ssl_object"))
+        node = peer_node(writer.get_extra_info("ssl_object")).node
         writer.close()
         await writer.wait_closed()
         return node, await seen
@@ -218,7 +218,7 @@ def test_any_certificate_bytes_are_a_node_or_the_peers_fault(
     bad[at % len(bad)] ^= 1 << bit
     for der in (noise, bytes(bad), good[:at] + noise):
         with suppress(PeerError):
-            assert len(peer_node(Shown(der))) == 32  # type: ignore[arg-type]
+            assert len(peer_node(Shown(der)).node) == 32  # type: ignore[arg-type]
 
 
 # --- renewal -------------------------------------------------------------------------------------

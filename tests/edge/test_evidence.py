@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,15 +118,36 @@ def test_any_bytes_convict_nobody(tmp_path_factory: pytest.TempPathFactory, data
         verified(path)
 
 
-def test_who_convicts_itself_again_and_again_does_not_fill_the_disk(
+def test_who_convicts_itself_again_and_again_takes_one_place_only(tmp_path: Path) -> None:
+    keep = EvidenceFiles(tmp_path / EVIDENCE, "kitchen")
+    for seq in range(10):
+        keep(caught(seq=seq))
+    assert [path.name for path in cases(tmp_path)] == [f"{LIAR.node}-3-0.json"]
+    other = NodeKey.new()
+    keep(caught(other))
+    assert len(list(cases(tmp_path))) == 2
+
+
+def test_many_who_convict_themselves_do_not_fill_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "CASES_MAX", 3)
     keep = EvidenceFiles(tmp_path / EVIDENCE, "kitchen")
-    for seq in range(10):
-        keep(caught(seq=seq))
+    for _ in range(5):
+        keep(caught(NodeKey.new()))
     assert len(list(cases(tmp_path))) == 3
     assert "no more are kept" in caplog.text
+
+
+def test_one_case_written_by_two_threads_at_once_is_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep = EvidenceFiles(tmp_path / EVIDENCE, "kitchen")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(keep, [caught()] * 12))
+    (path,) = (tmp_path / EVIDENCE).iterdir()
+    assert verified(path).evidence == caught()
+    assert "could not be kept" not in caplog.text
 
 
 def test_a_disk_that_cannot_be_written_costs_the_proof_and_nothing_else(

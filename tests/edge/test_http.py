@@ -83,6 +83,7 @@ class Someone:
     refuses: Refused | None = None
     heard: list[Packet] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
+    charged: list[str] = field(default_factory=list)
     rooms: list[Bytes] = field(default_factory=list)
     arriving: int = 0
 
@@ -109,6 +110,8 @@ class Someone:
 
     def faulty(self, address: str, error: Exception, sender: str = "") -> None:
         self.faults.append((address, str(error)))
+        if sender:
+            self.charged.append(sender)
 
     def status(self) -> dict[str, Any]:
         return {"faults": len(self.faults)}
@@ -327,28 +330,63 @@ async def test_the_askers_work_ends_where_the_answer_breaks_off() -> None:
 # --- probes on behalf of others ------------------------------------------------------------------
 
 
-async def test_a_forwarded_probe_gives_the_answer_of_its_target() -> None:
-    target = Someone(lambda _: Ack(77, 7))
+CARLA = "cccc" * 4
+ONWARD = replace(packet(Probe()), sender=BORIS, recipient=CARLA)
+NOT_REACHED = Refused(Reason.UNREACHABLE, "that member did not answer")
+
+
+def speaking_as(node: str, body: Body) -> Someone:
+    """A service that says this in the name of `node`."""
+    return Someone(lambda heard: Answered(replace(heard, sender=node, body=body)))
+
+
+async def relayed(target: Someone) -> Packet:
+    """What Anna is told when Boris asks Carla for her, and `target` lives where she should."""
     async with serving(target) as there:
-        onward = replace(packet(Probe()), sender=BORIS)
-        async with two(Someone(lambda _: Forward(there.address, onward))) as (asker, relay):
-            got = await asker.request(relay.address, packet(Probe("cccc" * 4)))
-    assert got.body == Ack(77, 7)
+        relay_says = Someone(lambda _: Forward(there.address, ONWARD))
+        async with two(relay_says) as (asker, relay):
+            return await asker.request(relay.address, packet(Probe(CARLA)))
+
+
+async def test_a_forwarded_probe_gives_the_answer_of_its_target() -> None:
+    target = speaking_as(CARLA, Ack(77, 7))
+    got = await relayed(target)
+    assert (got.sender, got.body) == (CARLA, Ack(77, 7))
     assert target.heard[0].sender == BORIS
 
 
-@pytest.mark.parametrize("is_silent", [False, True])
-async def test_a_relay_says_that_its_target_did_not_answer(is_silent: bool) -> None:
-    with closing(socket.socket()) as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        if is_silent:
-            nobody.listen()
-        address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        relay_says = Someone(lambda _: Forward(address, replace(packet(Probe()), sender=BORIS)))
+@pytest.mark.parametrize(
+    ("node", "body"),
+    [
+        ("dddd" * 4, Ack(77, 7)),
+        ("dddd" * 4, Refused(Reason.RECIPIENT, "another node lives here now")),
+        (CARLA, Refused(Reason.RUN, "other run 'secret plans'")),
+        (CARLA, Model(5, None)),
+    ],
+    ids=["another", "another refuses", "refuses", "no answer to a probe"],
+)
+async def test_a_relay_does_not_tell_what_others_say_where_its_target_should_be(
+    node: str, body: Body
+) -> None:
+    got = await relayed(speaking_as(node, body))
+    assert (got.sender, got.recipient, got.body) == (BORIS, ANNA, NOT_REACHED)
+
+
+@pytest.mark.parametrize("listens", ["to nobody", "in silence", "and speaks no HTTP"])
+async def test_a_relay_says_that_its_target_did_not_answer_and_not_why(listens: str) -> None:
+    async with AsyncExitStack() as there:
+        if listens == "and speaks no HTTP":
+            address = await there.enter_async_context(saying(b"SSH-2.0-OpenSSH_9.9\r\n"))
+        else:
+            nobody = there.enter_context(closing(socket.socket()))
+            nobody.bind(("127.0.0.1", 0))
+            if listens == "in silence":
+                nobody.listen()
+            address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        relay_says = Someone(lambda _: Forward(address, ONWARD))
         async with two(relay_says) as (asker, relay):
-            got = await asker.request(relay.address, packet(Probe("cccc" * 4)))
-    assert isinstance(got.body, Refused)
-    assert got.body.reason is Reason.UNREACHABLE
+            got = await asker.request(relay.address, packet(Probe(CARLA)))
+    assert got.body == NOT_REACHED
     assert (got.sender, got.recipient, got.floor, got.rumours) == (BORIS, ANNA, 0, ())
     assert relay_says.faults == [], "it was held against whoever asked"
 
@@ -579,7 +617,10 @@ PROBE = wire.encode(packet(Probe()))
         (post(b""), "message ended after 0 bytes of a header"),
         (post(b"\xff\xff\xff\xff"), "header has 4294967295 bytes, expected 1 to 65536"),
         (post(b"\x08\0\0\0" + b"\xc1" * 8), "header is not msgpack"),
-        (post(PROBE.replace(b"\x02\xa5probe", b"\x03\xa5probe"), "probe"), "version is 3"),
+        (
+            post(PROBE.replace(b"%c\xa5probe" % wire.VERSION, b"\x63\xa5probe"), "probe"),
+            "version is 99",
+        ),
         (post(PROBE), "probe at /v1/exchange"),
         (post(ASKED, "probe"), "exchange at /v1/probe"),
         (post(ASKED[:-4]), f"body has {len(ASKED) - 4} bytes, expected {len(ASKED)}"),
@@ -804,6 +845,45 @@ async def test_pipelined_questions_are_answered_in_their_order() -> None:
     assert [type(answer) for answer in answers] == [Model] + 40 * [Ack]
     assert len(boris.heard) == 41
     assert boris.faults == []
+
+
+async def test_four_pull_at_once_and_whoever_ends_makes_room() -> None:
+    model = encoded(16 * BIG)  # more than sockets hold
+    boris = Someone(lambda asked: Model(1, model) if isinstance(asked.body, Pull) else Ack(1, 1))
+    pull = packet(Pull())
+    async with two(boris) as (asker, answerer), AsyncExitStack() as crowd:
+
+        async def pulling() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            heard = len(boris.heard)
+            reader, writer = await crowd.enter_async_context(connected(answerer))
+            writer.write(post(wire.encode(pull), "pull"))
+            await come_true(lambda: len(boris.heard) > heard)
+            return reader, writer
+
+        async def is_refused() -> bool:
+            heard = len(boris.heard)
+            try:
+                return not isinstance((await asker.request(answerer.address, pull)).body, Model)
+            except PeerTimeout as error:
+                assert "answered 503: others pull" in str(error)
+                assert len(boris.heard) == heard
+                return True
+
+        (reads, _), (_, breaks_off), *others = [await pulling() for _ in range(4)]
+        assert await is_refused()
+        assert (await asker.request(answerer.address, packet(Probe()))).body == Ack(1, 1)
+        async with asyncio.timeout(PATIENCE_S):
+            assert isinstance((await answer_from(reads)).body, Model)
+        assert not await is_refused()
+        # it was one place, and the fifth has left it again
+        others.append(await pulling())
+        assert await is_refused()
+        assert boris.faults == [], "to come fifth is no fault"
+        breaks_off.transport.abort()
+        await come_true(lambda: boris.faults)
+        assert not await is_refused()
+        for _, writer in others:
+            writer.transport.abort()
 
 
 async def answer_from(reader: asyncio.StreamReader) -> Packet:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
+from cryptography import x509
 
 from p2pfl.config import LimitsConfig
 from p2pfl.core import wire
+from p2pfl.core.compression import Bytes
 from p2pfl.core.messages import Ack, Flow, Packet, Probe, Reason, Refused, payload_of
-from p2pfl.edge.credentials import Credentials
+from p2pfl.edge import certificates
+from p2pfl.edge.certificates import Chain, authority_certificate, chain, leaf_certificate
+from p2pfl.edge.credentials import CLOCK_ERROR_S, Credentials
 from p2pfl.edge.http import HttpTransport
 from p2pfl.edge.listening import HANDSHAKE_S
 from p2pfl.edge.nodekey import NodeKey
 from p2pfl.edge.runkey import RunKey
-from p2pfl.errors import PeerTimeout, PeerUnreachable, WireError
+from p2pfl.errors import PeerError, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Answered, Forward, Reply
 from tests.edge.test_http import (
     BIG,
@@ -65,9 +72,13 @@ def speaking(who: Credentials, says: Callable[[Packet], Reply] | None = None) ->
 
 @asynccontextmanager
 async def keyed(
-    who: Credentials, service: Someone | None = None, limits: LimitsConfig | None = None
+    who: Credentials,
+    service: Someone | None = None,
+    limits: LimitsConfig | None = None,
+    wall: Callable[[], float] = time.time,
 ) -> AsyncIterator[HttpTransport]:
-    transport = HttpTransport("127.0.0.1", 0, limits or LimitsConfig(), credentials=who)
+    limits = limits or LimitsConfig()
+    transport = HttpTransport("127.0.0.1", 0, limits, credentials=who, wall=wall)
     with closing(transport):
         async with transport.serve(service or speaking(who)):
             yield transport
@@ -149,6 +160,121 @@ async def test_a_renewed_certificate_is_shown_without_a_restart() -> None:
         await answerer.request(asker.address, said(packet(Probe()), BORIS))
 
 
+# --- certificates that end while they are in use -------------------------------------------------
+
+
+@dataclass
+class Wall:
+    """The clock on the wall of one device; TLS itself goes by the real one."""
+
+    ahead_s: float = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+SHORT_S = 60.0
+
+
+def short_lived() -> Credentials:
+    """Of a member whose certificate ends in a minute, and is not renewed."""
+    key, now = NodeKey.new(), time.time()
+    leaf = leaf_certificate(OURS.authority, key.public, now - SHORT_S, now + SHORT_S)
+    whole = chain(leaf, authority_certificate(OURS.authority))
+    return Credentials(key=key, chain=whole, file=Path("carla.crt"))
+
+
+async def test_whoever_asks_under_a_certificate_that_has_ended_is_not_answered() -> None:
+    carla, boris, wall = short_lived(), speaking(member("boris")), Wall()
+    async with keyed(carla) as asker, keyed(member("boris"), boris, wall=wall) as answerer:
+        for ahead_s in (0.0, SHORT_S + CLOCK_ERROR_S - 10.0):
+            wall.ahead_s = ahead_s
+            await asker.request(answerer.address, said(packet(Probe()), carla.node))
+        assert len(answerer_connections(asker)) == 1
+        wall.ahead_s = SHORT_S + CLOCK_ERROR_S + 10.0
+        with pytest.raises(PeerTimeout, match=r"broke off|Server disconnected"):
+            await asker.request(answerer.address, said(packet(Probe()), carla.node))
+    assert boris.faults == [("127.0.0.1:0", "its certificate has ended since it connected")]
+    assert boris.charged == [], "a wrong clock is no malice"
+    assert len(boris.heard) == 2
+
+
+@pytest.mark.parametrize("asks_again", [True, False])
+async def test_a_connection_does_not_outlive_its_certificate(asks_again: bool) -> None:
+    carla, boris, wall = short_lived(), speaking(member("boris")), Wall()
+    async with keyed(member("boris"), boris, wall=wall) as transport:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", transport.port, ssl=carla.client_context()
+        )
+        writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await reader.readuntil(b"}")
+            wall.ahead_s = SHORT_S + CLOCK_ERROR_S + 10.0
+            if asks_again:
+                writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.transport.abort()
+    assert [complaint for _, complaint in boris.faults] == [
+        "its certificate has ended since it connected"
+    ]
+
+
+async def test_a_connection_to_a_peer_whose_certificate_has_ended_is_not_used_again() -> None:
+    carla, wall = short_lived(), Wall()
+    service = speaking(carla)
+    async with keyed(member("anna"), wall=wall) as asker, keyed(carla, service) as answerer:
+        for _ in range(2):
+            await asker.request(answerer.address, said(packet(Probe())))
+        (first,) = answerer_connections(asker)
+        wall.ahead_s = SHORT_S + CLOCK_ERROR_S + 10.0
+        await asker.request(answerer.address, said(packet(Probe())))
+        (second,) = answerer_connections(asker)
+    assert second is not first
+    assert len(service.heard) == 3
+    assert service.faults == []
+
+
+async def test_members_that_renew_themselves_never_ask_under_a_certificate_that_has_ended() -> None:
+    """A day and a half of steady use, by clocks that are half a day apart."""
+    late, early = Wall(-24 * HOUR_S), Wall(-12 * HOUR_S)
+    anna = Credentials.member(NodeKey.new(), OURS, late())
+    boris = Credentials.member(NodeKey.new(), OURS, early())
+    ours, theirs = speaking(anna), speaking(boris)
+    used: set[object] = set()
+    async with (
+        keyed(anna, ours, wall=late) as asker,
+        keyed(boris, theirs, wall=early) as answerer,
+    ):
+        for _ in range(36):
+            for who, wall in (anna, late), (boris, early):
+                wall.ahead_s += HOUR_S
+                who.renew(wall())
+            await asker.request(answerer.address, said(packet(Probe()), anna.node))
+            await answerer.request(asker.address, said(packet(Probe()), boris.node))
+            used |= answerer_connections(asker)
+    assert ours.faults == theirs.faults == []
+    assert len(ours.heard) == len(theirs.heard) == 36
+    assert len(used) == 3, "the first, and one more each time that our own was renewed"
+
+
+async def test_a_certificate_is_read_once_for_each_end_of_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[bytes] = []
+    load = x509.load_der_x509_certificate
+
+    def counted(der: bytes) -> x509.Certificate:
+        read.append(der)
+        return load(der)
+
+    monkeypatch.setattr(x509, "load_der_x509_certificate", counted)
+    async with anna_and_boris() as (asker, answerer, _):
+        for _ in range(5):
+            await asker.request(answerer.address, said(packet(Probe())))
+    assert len(read) == 2
+
+
 # --- nobody speaks for another -------------------------------------------------------------------
 
 
@@ -160,6 +286,7 @@ async def test_a_member_that_speaks_for_another_is_refused_counted_and_cut_off()
         assert (got.sender, got.recipient) == (BORIS, ANNA)
         complaint = f"sender is {'c' * 32}, the certificate of {ANNA}"
         assert boris.faults == [("127.0.0.1:0", complaint)]
+        assert boris.charged == [ANNA], "and never the innocent one it spoke for"
         assert boris.heard == boris.rooms == []
         await come_true(lambda: not answerer_connections(asker))
         # and may speak for itself
@@ -181,10 +308,58 @@ async def test_an_answer_in_anothers_name_is_not_believed() -> None:
             await asker.request(answerer.address, said(packet(Probe())))
 
 
+async def test_a_certificate_in_anothers_name_ends_a_connection_at_either_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever has the run key can make one; its key is not the one of that name."""
+    key, now = NodeKey.new(), time.time()
+    monkeypatch.setattr(certificates, "fingerprint", lambda _: BORIS)
+    leaf = leaf_certificate(OURS.authority, key.public, now - HOUR_S, now + HOUR_S)
+    monkeypatch.undo()
+    authority = authority_certificate(OURS.authority)
+    liar = Credentials(
+        key=key,
+        chain=Chain(leaf, authority, BORIS, OURS.tag, now - HOUR_S, now + HOUR_S),
+        file=Path("liar.crt"),
+    )
+    anna, boris = speaking(member("anna")), speaking(member("boris"))
+    complaint = f"certificate for .*{BORIS}.* holds the key of {key.node}"
+    async with keyed(member("anna"), anna) as honest, keyed(liar, boris) as there:
+        for _ in range(2):
+            with pytest.raises(PeerError, match=complaint):
+                await honest.request(there.address, replace(said(packet(Probe())), recipient=BORIS))
+        assert answerer_connections(honest) == set()
+        with suppress(PeerError):
+            await there.request(honest.address, said(packet(Probe()), BORIS))
+        await come_true(lambda: anna.faults)
+    assert re.search(complaint, anna.faults[0][1])
+    assert anna.heard == anna.charged == boris.heard == []
+
+
+async def test_nobody_answers_for_the_member_that_was_meant() -> None:
+    """Addresses change hands; what the new one says is not even read."""
+    carla, rooms = member("carla"), []
+
+    def room(nbytes: int) -> Bytes:
+        rooms.append(nbytes)
+        return np.empty(nbytes, np.uint8)
+
+    def says(heard: Packet) -> Reply:
+        flow = Flow(11, 1, 0.5, 0.0, encoded(BIG))
+        return Answered(replace(heard, sender=BORIS, body=flow))
+
+    async with keyed(member("anna")) as asker, keyed(carla, speaking(carla, says)) as there:
+        asked = replace(said(packet(exchange(encoded(BIG)))), recipient=BORIS)
+        with pytest.raises(PeerUnreachable, match=f"{carla.node} lives there, not {BORIS}"):
+            await asker.request(there.address, asked, room)
+    assert rooms == []
+
+
 async def test_a_relay_may_pass_on_what_its_target_says_and_nothing_else() -> None:
     carla = member("carla")
     async with keyed(carla, speaking(carla)) as there:
-        onward = Forward(there.address, said(packet(Probe()), BORIS))
+        asked = replace(said(packet(Probe()), BORIS), recipient=carla.node)
+        onward = Forward(there.address, asked)
         relay = speaking(member("boris"), lambda _: onward)
         async with anna_and_boris(relay) as (asker, answerer, _):
             got = await asker.request(answerer.address, said(packet(Probe(carla.node))))

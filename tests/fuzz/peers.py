@@ -18,6 +18,7 @@ from p2pfl.config import NodeConfig
 from p2pfl.core import wire
 from p2pfl.core.compression import CODECS, encode
 from p2pfl.core.messages import (
+    FIGURES,
     Ack,
     Adopt,
     Adopted,
@@ -26,13 +27,16 @@ from p2pfl.core.messages import (
     Cancelled,
     Denial,
     Exchange,
+    Figures,
     Flow,
     Model,
     Packet,
     Probe,
     Pull,
     Reason,
+    Recent,
     Refused,
+    Report,
     Resolve,
     Rumour,
     Statement,
@@ -84,13 +88,15 @@ def conversation() -> list[Packet]:
         "rumours": (Rumour(THIRD, ("10.0.0.3:1", "[fd00::3]:1"), Status.SUSPECT, 2, 1, 50),),
         "statements": (Statement(THIRD, 1, 2, 3, *signed), Statement(THIRD, 1, 2, 4, *signed)),
         "denials": (Denial(THIRD, 1_700_000_000, b"a" * 64),),
+        "reports": (_report(PEER), _report(THIRD)),
+        "figures": Figures(2, 1, np.ones(FIGURES, "<f4").tobytes(), bytes(4 * FIGURES)),
     }
     return [
         packet(ask),
         packet(replace(ask, seq=2, payload=model["int8"], clip=2.5), **news),
         packet(Exchange(3, 200, 190, 5, 0.0, 0.0, 0.5, model["float16"], 0.5, *signed)),
         packet(Resolve(1)),
-        packet(Probe()),
+        packet(Probe(), **{**news, "figures": Figures(3, 1, bytes(4 * FIGURES))}),
         packet(Probe(THIRD)),
         packet(Pull("int8")),
         packet(Flow(1, 100, 0.5, 1.5, model["int8"])),
@@ -104,6 +110,30 @@ def conversation() -> list[Packet]:
         packet(Model(0, None)),
         packet(Model(100, model["float32"])),
     ]
+
+
+def _report(node: str) -> Report:
+    recent = (Recent(THIRD, 1.5), Recent(NODE, 2.5))
+    return Report(
+        node,
+        3,
+        7,
+        0.5,
+        "bob",
+        "holding",
+        100,
+        90,
+        18,
+        0.1,
+        1.5,
+        0.9,
+        0.5,
+        2.0,
+        5,
+        6,
+        recent,
+        "rests",
+    )
 
 
 def _messages() -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,15 +12,25 @@ from typing import Any
 import numpy as np
 
 from p2pfl.config import NodeConfig
-from p2pfl.core.events import Event
+from p2pfl.core.events import Event, Fault
 from p2pfl.core.statements import Evidence
 from p2pfl.core.weights import Entry, Layout, Vector
 from p2pfl.errors import LearnerError
 from p2pfl.node import Node
-from p2pfl.ports import DenyList, Discovery, Evaluation, Saved, Sighting, Store, Update
+from p2pfl.node.vitals import BUG
+from p2pfl.ports import (
+    DenyList,
+    Discovery,
+    Evaluation,
+    Saved,
+    Sighting,
+    Store,
+    Transport,
+    Update,
+)
 from p2pfl.sim.faults import Conditions
-from p2pfl.sim.loop import run
-from p2pfl.sim.network import Network
+from p2pfl.sim.loop import VirtualLoop, run
+from p2pfl.sim.network import MemoryTransport, Network
 from p2pfl.sim.notary import SimNotary
 
 
@@ -56,14 +67,19 @@ class Quadratic:
 
 @dataclass
 class Memory:
-    """A journal and a store that keep what they get."""
+    """A journal and a store that keep what they get; a bug ends the world, unless it is awaited."""
 
     events: list[Event] = field(default_factory=list)
     saved: list[Saved] = field(default_factory=list)
     disk_is_full: bool = False
+    awaits_bugs: bool = False
 
     def record(self, event: Event) -> None:
         self.events.append(event)
+        if isinstance(event, Fault) and event.kind == BUG and not self.awaits_bugs:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            loop.failure = sys.exception()
 
     def save(self, saved: Saved) -> None:
         if self.disk_is_full:
@@ -110,6 +126,9 @@ class Swarm:
         store: Store | None = None,
         notary: bool = False,
         deny_list: DenyList | None = None,
+        around: Callable[[MemoryTransport], Transport] = lambda transport: transport,
+        evidence: Callable[[Evidence], None] | None = None,
+        awaits_bugs: bool = False,
         **config: Any,
     ) -> Node:
         """Put one node on the network; `name` is hex digits and part of its id."""
@@ -117,7 +136,7 @@ class Swarm:
         node_id, address = name.rjust(8, "0"), f"10.0.0.{len(self.nodes) + 1}:1"
         if name in self.nodes:
             address = self.nodes[name].vitals.transport.address
-        memory = self.memories.setdefault(name, Memory())
+        memory = self.memories.setdefault(name, Memory(awaits_bugs=awaits_bugs))
         settings = NodeConfig.model_validate({"name": name, **config})
 
         async def modelled(function: Callable[..., Any], /, *args: Any) -> Any:
@@ -131,7 +150,7 @@ class Swarm:
             incarnation=incarnation,
             config=settings,
             learner=learner,
-            transport=self.network.host(address),
+            transport=around(self.network.host(address)),
             discovery=discovery or Announced(self.network, sighting),
             journal=memory,
             store=store or memory,
@@ -141,7 +160,7 @@ class Swarm:
             saved=saved,
             notary=SimNotary(node_id, b"the world's") if notary else None,
             deny_list=deny_list,
-            evidence=self.evidence.append,
+            evidence=evidence or self.evidence.append,
         )
         self._tasks[name] = self._group.create_task(self._live(name, node), name=name)
         return node

@@ -13,8 +13,8 @@ import pytest
 from p2pfl.core.events import Cycle, Event, Exchanged
 from p2pfl.edge.journal import SqliteJournal
 from p2pfl.errors import ConfigError
-from p2pfl.scenario.measure import longest_stall, tallied
-from p2pfl.scenario.real import _Counted, play
+from p2pfl.scenario.measure import Counted, longest_stall, tallied
+from p2pfl.scenario.real import play
 from p2pfl.scenario.spec import Scenario
 from p2pfl.scenario.trace import STALENESS_EDGES
 from p2pfl.scenario.watching import Look
@@ -31,7 +31,7 @@ def life(incarnation: int, *said: tuple[int, int], node: str = "aa") -> list[Loo
 
 def test_what_a_node_did_is_added_up_over_its_lives() -> None:
     looks = life(1, (2, 100), (10, 500))
-    counted = _Counted()
+    counted = Counted()
     counted.take(looks)
     assert (counted.cycles, counted.sent) == (10, 500)
     looks += life(2, (7, 50), (9, 80))  # from a checkpoint three cycles old
@@ -46,7 +46,7 @@ def test_what_a_node_did_is_added_up_over_its_lives() -> None:
 
 def test_counting_begins_anew_when_time_begins() -> None:
     looks = life(1, (2, 100), (10, 500))
-    counted = _Counted()
+    counted = Counted()
     counted.take(looks)
     counted.cycles = counted.sent = 0.0
     looks += life(1, (15, 700))

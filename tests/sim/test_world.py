@@ -17,6 +17,7 @@ import pytest
 
 from p2pfl.config import NodeConfig
 from p2pfl.core.events import Event, Exchanged, Fault, Started, Stopped
+from p2pfl.core.messages import Exchange, Packet
 from p2pfl.learning.quadratic import Quadratic
 from p2pfl.ports import Learner
 from p2pfl.scenario.eventlog import EventLog
@@ -26,6 +27,7 @@ from p2pfl.scenario.spec import Scenario
 from p2pfl.scenario.virtual import _Run, simulate
 from p2pfl.sim.faults import Conditions
 from p2pfl.sim.loop import Deadlock, Escape
+from p2pfl.sim.network import MemoryTransport
 from p2pfl.sim.presence import Presence
 from p2pfl.sim.world import World
 
@@ -320,6 +322,37 @@ def test_who_is_stopped_before_it_took_its_first_step_is_down_and_can_be_started
         assert age(found) > 0
 
     found.play(script)
+
+
+def test_a_bug_that_a_node_survives_ends_the_world_with_its_own_traceback() -> None:
+    found, notes = world(3)
+
+    class Buggy:
+        """A transport with a bug, which comes to light after a while."""
+
+        def __init__(self, true: MemoryTransport) -> None:
+            self._true = true
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._true, name)
+
+        async def request(self, address: str, packet: Packet, *args: Any) -> Packet:
+            if isinstance(packet.body, Exchange) and found.loop.time() > 3.0:
+                raise KeyError("of nobody")
+            return await self._true.request(address, packet, *args)
+
+    found.around = lambda machine, true: Buggy(true) if machine.place == 1 else true
+
+    async def script() -> None:
+        for machine in found.machines:
+            found.start(machine)
+        await asyncio.sleep(10.0)
+
+    with pytest.raises(KeyError, match="of nobody") as caught:
+        found.play(script)
+    assert caught.traceback[-1].name == "request"
+    assert 3.0 < found.loop.time() < 3.5
+    assert not [event for event in notes.of(Fault, 1) if event.kind == "bug"]
 
 
 class Reaching(Quadratic):

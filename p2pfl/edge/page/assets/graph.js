@@ -1,5 +1,5 @@
 // The swarm as a picture: nodes are SVG, for keyboard and screen readers; edges, which change all
-// the time, are painted on a canvas below them.
+// the time, are painted on two canvases below them: those at rest, and those that light up.
 
 import { lowOf, ofAccuracy, palette } from "./colours.js";
 import { byId, el, setAttribute, setChildren, setClass, setText, svg } from "./dom.js";
@@ -12,6 +12,7 @@ const LINK_S = 60;
 const LABELS_UP_TO = 60;
 const CALM = 60; // edges; beyond, each is fainter
 const SHADES = 12;
+const REST_MS = 450;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Graph {
@@ -19,11 +20,13 @@ export class Graph {
     Object.assign(this, { swarm, choose, point, low: 0, frame: 0, size: [0, 0], order: [] });
     this.stop = null; // where the tab key comes in
     this.box = byId("graph");
-    [this.canvas, this.picture] = this.box.children;
-    this.pen = this.canvas.getContext("2d");
+    this.canvases = [...this.box.querySelectorAll("canvas")];
+    [this.rest, this.pen] = this.canvases.map((canvas) => canvas.getContext("2d"));
+    this.picture = this.box.querySelector("svg");
     this.drawn = new Map(); // node id -> its elements, and where it stands
     this.legend = new Map();
     new ResizeObserver(() => this.resize()).observe(this.box);
+    addEventListener("theme", () => (this.rested = -Infinity)); // other colours
     const idOf = (event) => event.target.closest(".node")?.dataset.node ?? null;
     // not at the picture: Chromium makes one that listens to focus a stop of the tab key itself
     const on = (kind, then) => this.box.addEventListener(kind, then);
@@ -54,10 +57,12 @@ export class Graph {
     const sharp = devicePixelRatio || 1;
     if (!width) return;
     this.size = [width, height];
-    Object.assign(this.canvas, { width: width * sharp, height: height * sharp });
-    this.pen.setTransform(sharp, 0, 0, sharp, 0, 0);
+    for (const canvas of this.canvases) {
+      Object.assign(canvas, { width: width * sharp, height: height * sharp });
+      canvas.getContext("2d").setTransform(sharp, 0, 0, sharp, 0, 0);
+    }
     setAttribute(this.picture, "viewBox", `0 0 ${width} ${height}`);
-    this.placed = null;
+    Object.assign(this, { placed: null, rested: -Infinity });
     for (const one of this.drawn.values()) one.to = null; // no flight over a new size
     this.update();
   }
@@ -184,11 +189,17 @@ export class Graph {
     this.frame ||= requestAnimationFrame((now) => this.paint(now));
   }
 
-  // One frame; asks for another only while something moves or fades.
+  // One frame; asks for another only while something moves or lights up.
   paint(now) {
     this.frame = 0;
     const is_moving = this.move(now);
-    const is_fading = this.paintEdges(now) && !still.matches;
+    const { nodes, pointed, chosen } = this.swarm;
+    const focus = nodes.has(pointed) ? pointed : chosen;
+    if (is_moving || focus !== this.focus || now - this.rested > REST_MS) {
+      Object.assign(this, { focus, rested: now });
+      this.paintRest();
+    }
+    const is_fading = this.paintLit(now) && !still.matches;
     if (is_moving || is_fading) this.wake();
   }
 
@@ -203,51 +214,56 @@ export class Graph {
     return moving.length > 0;
   }
 
-  paintEdges(now) {
-    const { pen, swarm } = this;
-    const { link: rest, soft, accent, bad } = palette();
+  // The edges of the last minute: there may be thousands, and they change slowly.
+  paintRest() {
+    const { swarm, focus } = this;
+    const { link: colour, soft } = palette();
     const clock = swarm.now();
-    const focus = swarm.nodes.has(swarm.pointed) ? swarm.pointed : swarm.chosen;
     const shades = Array.from({ length: SHADES }, () => new Path2D());
     const mine = new Path2D();
-    const lit = [];
-    let is_fading = false;
     for (const link of swarm.links.values()) {
-      const [a, b] = [this.drawn.get(link.a), this.drawn.get(link.b)];
-      if (!a || !b) continue;
       const fresh = Math.max(1 - (clock - link.at) / LINK_S, 0);
       const shade = shades[Math.min(Math.floor(fresh ** 1.5 * SHADES), SHADES - 1)];
-      this.curve(link.a === focus || link.b === focus ? mine : shade, a, b);
-      const bright = link.lit ? 1 - (now - link.lit) / LIT_MS : 0; // above 1: not yet
-      is_fading ||= bright > 0;
-      if (bright > 0 && bright <= 1) lit.push([a, b, bright, link.is_good ? accent : bad]);
+      this.curve(link.a === focus || link.b === focus ? mine : shade, link);
     }
-    pen.clearRect(0, 0, ...this.size);
-    pen.lineCap = "round";
+    this.rest.clearRect(0, 0, ...this.size);
     const calm = Math.min(1, CALM / swarm.links.size) ** 0.7 * (focus ? 0.5 : 1);
-    shades.forEach((path, at) => this.stroke(path, rest, 1, (0.05 + 0.6 * (at / SHADES)) * calm));
-    this.stroke(mine, soft, 1.5, 0.9);
+    shades.forEach((path, at) => {
+      this.stroke(this.rest, path, colour, 1, (0.05 + 0.6 * (at / SHADES)) * calm);
+    });
+    this.stroke(this.rest, mine, soft, 1.5, 0.9);
+  }
+
+  // Those that light up now; true if there are any, or will be.
+  paintLit(now) {
+    const { accent, bad } = palette();
+    const brightness = (link) => (link.lit ? 1 - (now - link.lit) / LIT_MS : 0); // above 1: not yet
+    const coming = [...this.swarm.links.values()].filter((link) => brightness(link) > 0);
+    const lit = coming.filter((link) => brightness(link) <= 1);
     const busy = Math.min(1, CALM / lit.length) ** 0.5;
-    for (const [a, b, bright, colour] of lit) {
+    this.pen.clearRect(0, 0, ...this.size);
+    for (const link of lit) {
       const path = new Path2D();
-      this.curve(path, a, b);
-      const strength = (still.matches ? 1 : bright) * busy;
-      this.stroke(path, colour, 1 + 1.8 * strength * busy, strength);
+      this.curve(path, link);
+      const strength = (still.matches ? 1 : brightness(link)) * busy;
+      const width = 1 + 1.8 * strength * busy;
+      this.stroke(this.pen, path, link.is_good ? accent : bad, width, strength);
     }
-    return is_fading;
+    return coming.length > 0;
   }
 
   // Edges bend towards the middle: those of neighbours on the ring do not run through others.
-  curve(path, a, b) {
+  curve(path, link) {
+    const [a, b] = [this.drawn.get(link.a), this.drawn.get(link.b)];
+    if (!a || !b) return;
     const bent = (p, q, middle) => ((p + q) / 2) * 0.65 + middle * 0.35;
-    path.moveTo(a.x, a.y);
     const by = [bent(a.x, b.x, this.size[0] / 2), bent(a.y, b.y, this.size[1] / 2)];
+    path.moveTo(a.x, a.y);
     path.quadraticCurveTo(...by, b.x, b.y);
   }
 
-  stroke(path, strokeStyle, lineWidth, globalAlpha) {
-    Object.assign(this.pen, { strokeStyle, lineWidth, globalAlpha });
-    this.pen.stroke(path);
-    this.pen.globalAlpha = 1;
+  stroke(pen, path, strokeStyle, lineWidth, globalAlpha) {
+    Object.assign(pen, { strokeStyle, lineWidth, globalAlpha, lineCap: "round" });
+    pen.stroke(path);
   }
 }
