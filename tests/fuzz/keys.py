@@ -13,7 +13,7 @@ from p2pfl.core.messages import Denial, Statement
 from p2pfl.core.statements import Evidence, statement_bytes
 from p2pfl.edge import denials, keytext
 from p2pfl.edge.certificates import leaf_certificate
-from p2pfl.edge.credentials import Credentials, _node, read_authority, read_chain
+from p2pfl.edge.credentials import Credentials, peer_node, read_authority, read_chain
 from p2pfl.edge.evidence import EvidenceFiles, verified
 from p2pfl.edge.nodekey import NodeKey, parse_node, parse_request
 from p2pfl.edge.runkey import RunKey
@@ -66,8 +66,19 @@ def _certificate(data: bytes, folder: Path) -> None:
                 assert str(error)
 
 
+class _Shown:
+    """A connection whose other end showed these bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def getpeercert(self, binary_form: bool) -> bytes:
+        assert binary_form
+        return self._data
+
+
 def _peer(data: bytes, _: Path) -> None:
-    _node(data)
+    peer_node(_Shown(data))  # type: ignore[arg-type]
 
 
 def _ders() -> list[bytes]:

@@ -202,7 +202,8 @@ class Mock:
         response.content_type = "text/event-stream"
         await response.prepare(request)
         queue: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
-        queue.put_nowait(("view", self._seen()))
+        if not self._is_silent:
+            queue.put_nowait(("view", self._seen()))
         self._streams.add(queue)
         try:
             await response.write(b"retry: 1000\n\n")
