@@ -26,7 +26,8 @@ averages swing ever wider where answers take longer than the pause between quest
     v[LOSS], v[HAS_LOSS]     our loss, and 1 if there is one
     v[BINS], v[MASS]         20 bins of accuracy: 1, and our accuracy, in the bin that holds it
     v[HAS_SKETCH], v[SKETCH] 1, and a sketch of our weights, if there is one (core/sketch.py)
-    v[SQUARED]               squared distance of our sketch from the estimated mean of all sketches
+    v[HAS_SQUARED], v[SQUARED]  1, and the squared distance of our sketch from the mean of all,
+                             taken once that had time to become known
 
 Rules of the file: what was given is float32, which is what travels, so both ends hold exactly the
 same. All of it is an estimate, and one liar can spoil it: what strangers say is clamped to what can
@@ -57,7 +58,8 @@ BINS = slice(4, 4 + HISTOGRAM)
 MASS = slice(BINS.stop, BINS.stop + HISTOGRAM)
 HAS_SKETCH = MASS.stop
 SKETCH = slice(HAS_SKETCH + 1, HAS_SKETCH + 1 + BUCKETS)
-SQUARED = SKETCH.stop
+HAS_SQUARED = SKETCH.stop
+SQUARED = HAS_SQUARED + 1
 SIZE = SQUARED + 1
 assert SIZE == FIGURES
 
@@ -74,6 +76,8 @@ _FIRST_PATIENCE_S, _PATIENCE_LEAST_S, _PATIENCE_MOST_S = 2.0, 0.2, 30.0
 """An offer that is not answered within four times the usual was lost, and another one is made."""
 _SILENT_S = 300.0
 """A partner that said nothing for so long makes room for another."""
+_TICKS_AHEAD = 1 << 20
+"""A tick that is farther ahead is a lie, or whoever tells it will have to be met twice."""
 _SHARE_LEAST = 1e-3
 _COUNT_MOST = 1e5
 
@@ -120,9 +124,8 @@ class Estimates:
         mean_loss: over those that have a loss.
         shares: (20) of those that have an accuracy, in each bin of it.
         consensus_distance: root of the mean squared distance of a model from the mean of all
-            (PROTOCOL section 2), by sketches made when each was evaluated last, after local steps
-            and before it mixed: while models move fast it is also how far they move between two
-            evaluations.
+            (PROTOCOL section 2), by sketches that all make at the same moment, or nearly: as soon
+            as they hear of a tick. While models move fast it is also how far they move meanwhile.
     """
 
     count: float | None
@@ -141,9 +144,15 @@ class SwarmFigures:
         partners: pairs that are kept. Whoever comes beyond is not told anything, which tells it
             that it is no partner; so a pair is never forgotten at one end only for long. In a large
             swarm these few are still a random graph, through which everything spreads.
+
+    Attributes:
+        tick: the newest moment, of those we heard of, at which all sketch their weights: models
+            move farther in a second than they are apart, so sketches of different moments tell
+            nothing. Whoever counts as first makes ticks; they ride on every message.
     """
 
     def __init__(self, partners: int) -> None:
+        self.tick = 0
         self._value: Floats = np.zeros(SIZE)
         self._given = np.zeros((partners, SIZE), np.float32)
         self._got = np.zeros((partners, SIZE), np.float32)
@@ -160,20 +169,24 @@ class SwarmFigures:
 
     # --- what we contribute -----------------------------------------------------------------------
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it is ours to say when all sketch their weights."""
+        return bool(self._value[ONE])
+
     def count_as_first(self, is_first: bool) -> None:
         """Whether our id is the smallest of the live ones that we know."""
         self._value[ONE] = float(is_first)
 
-    def measured(self, accuracy: float | None, loss: float | None, sketch: Floats | None) -> None:
+    def measured(self, accuracy: float | None, loss: float | None) -> None:
         """Our newest figures; what is not finite is as if it were not there.
 
         Args:
             accuracy: from 0 to 1, as in the bins; what is outside counts as the nearer end.
             loss: any number.
-            sketch: (BUCKETS,) of our weights.
         """
         value = self._value
-        value[KNOWN:SQUARED] = 0.0
+        value[KNOWN:HAS_SKETCH] = 0.0
         if accuracy is not None and math.isfinite(accuracy):
             accuracy = min(max(accuracy, 0.0), 1.0)
             place = min(int(accuracy * HISTOGRAM), HISTOGRAM - 1)
@@ -181,11 +194,24 @@ class SwarmFigures:
             value[MASS.start + place] = accuracy
         if loss is not None and math.isfinite(loss):
             value[LOSS], value[HAS_LOSS] = min(max(loss, -_LOSS_MOST), _LOSS_MOST), 1.0
-        if sketch is not None and np.isfinite(sketch).all():
+
+    def moved(self, sketch: Floats) -> None:
+        """Where our weights are at this tick, (BUCKETS,); not finite is as if it were not there."""
+        value = self._value
+        value[HAS_SKETCH:HAS_SQUARED] = 0.0
+        if np.isfinite(sketch).all():
             value[HAS_SKETCH] = 1.0
             value[SKETCH] = np.clip(sketch, -_SKETCH_MOST, _SKETCH_MOST)
         else:
-            value[SQUARED] = 0.0
+            value[HAS_SQUARED:] = 0.0
+
+    def compare(self) -> None:
+        """See how far our sketch is from the mean: between two ticks, when nobody moves."""
+        value, own = self._value, self.averages()
+        if value[HAS_SKETCH] and own[HAS_SKETCH] > _SHARE_LEAST:
+            off = value[SKETCH] - own[SKETCH] / own[HAS_SKETCH]
+            value[HAS_SQUARED] = 1.0
+            value[SQUARED] = min(float(off @ off), float(_HIGH[SQUARED]))
 
     # --- partners ---------------------------------------------------------------------------------
 
@@ -216,9 +242,9 @@ class SwarmFigures:
                 self._give(partner, partner.offered)
         elif self._offer is None:
             self._offer, self._left = _Offer(node, self._number, now), 1.0
-            estimate = self._own().astype("<f4").tobytes()
+            estimate = self.averages().astype("<f4").tobytes()
         given = self._given[partner.row].astype("<f4", copy=False).tobytes()
-        return Figures(self._number, partner.answered, given, estimate)
+        return Figures(self._number, partner.answered, given, estimate, self.tick)
 
     def hear(self, node: str, incarnation: int, figures: Figures | None, now: float) -> None:
         """Take in what a member told us, meant for us; it was met.
@@ -226,6 +252,8 @@ class SwarmFigures:
         What is older than what we heard changes nothing.
         """
         partner = self._partners.get(node)
+        if figures is not None and 0 < figures.tick - self.tick <= _TICKS_AHEAD:
+            self.tick = figures.tick
         if figures is None:
             if partner is not None:
                 self._forget(node)
@@ -269,7 +297,7 @@ class SwarmFigures:
             return
         self._left *= 1 - weight
         before = self._given[partner.row]
-        given = (before + weight * (self._own() - offered)).astype(np.float32)
+        given = (before + weight * (self.averages() - offered)).astype(np.float32)
         np.minimum(np.maximum(given, -_FLOW_MOST, out=given), _FLOW_MOST, out=given)
         self._net -= given.astype(np.float64) - before
         before[:] = given
@@ -301,23 +329,13 @@ class SwarmFigures:
 
     # --- estimates --------------------------------------------------------------------------------
 
-    def _own(self) -> Floats:
-        """(SIZE,) our estimate of all averages."""
-        value, own = self._value, self._value + self._net
-        if value[HAS_SKETCH] and own[HAS_SKETCH] > _SHARE_LEAST:
-            off = value[SKETCH] - own[SKETCH] / own[HAS_SKETCH]
-            squared = min(float(off @ off), float(_HIGH[SQUARED]))
-            own[SQUARED] += squared - value[SQUARED]
-            value[SQUARED] = squared
-        return own
-
     def averages(self) -> Floats:
         """(SIZE,) float64: our estimate of the mean of everybody's vector."""
-        return self._own()
+        return self._value + self._net
 
     def estimates(self) -> Estimates:
         """The same in people's words."""
-        own = self._own()
+        own = self.averages()
         known, bins, mass = own[KNOWN], np.maximum(own[BINS], 0.0), own[MASS]
         count = max(float(1 / own[ONE]), 1.0) if own[ONE] > 1 / _COUNT_MOST else None
         in_all = float(bins.sum())
@@ -334,8 +352,8 @@ class SwarmFigures:
             worst_tenth_accuracy=worst,
             mean_loss=float(own[LOSS] / own[HAS_LOSS]) if own[HAS_LOSS] > _SHARE_LEAST else None,
             shares=shares,
-            consensus_distance=math.sqrt(max(float(own[SQUARED] / own[HAS_SKETCH]), 0.0))
-            if own[HAS_SKETCH] > _SHARE_LEAST
+            consensus_distance=math.sqrt(max(float(own[SQUARED] / own[HAS_SQUARED]), 0.0))
+            if own[HAS_SQUARED] > _SHARE_LEAST
             else None,
         )
 

@@ -171,7 +171,7 @@ class Report:
     holding: str = ""
 
 
-FIGURES = 78
+FIGURES = 79
 """Averages over the swarm that `Figures` speaks of, see `core.figures`."""
 
 
@@ -184,12 +184,14 @@ class Figures:
         answered: number of the recipient's newest offer that was answered; 0 for none.
         given: (FIGURES,) float32, little-endian: what the sender gave the recipient in all.
         estimate: the same of its estimates, as an offer to meet; empty where it offers nothing.
+        tick: number of the newest moment at which all sketch their weights.
     """
 
     number: int
     answered: int
     given: bytes
     estimate: bytes = b""
+    tick: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ float64.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,20 @@ def sketched(x: Vector, seed: int) -> NDArray[np.float64]:
         x: (d,) float32, contiguous; it is only read.
         seed: the same for all that are compared.
     """
-    flips = np.random.PCG64(seed)
     found = np.zeros(BUCKETS)
+    for _ in sketching(x, seed, found):
+        pass
+    return found
+
+
+def sketching(x: Vector, seed: int, found: NDArray[np.float64]) -> Iterator[None]:
+    """The same piece by piece, for whoever has other things to do meanwhile.
+
+    Args:
+        x, seed: see `sketched`.
+        found: (BUCKETS,) zeros, to which S(x) is added.
+    """
+    flips = np.random.PCG64(seed)
     for at in pieces(x.size):
         piece = x[at]
         if piece.size % BUCKETS:  # the last one only
@@ -55,4 +68,4 @@ def sketched(x: Vector, seed: int) -> NDArray[np.float64]:
         signs &= _SIGN_BIT
         signs ^= rows
         found += signs.view(np.float32).sum(axis=0, dtype=np.float64)
-    return found
+        yield

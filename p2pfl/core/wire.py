@@ -263,6 +263,7 @@ _FIGURES: dict[str, Check] = {
     "answered": _count,
     "given": _floats(FIGURES),
     "estimate": _floats(FIGURES, 0),
+    "tick": _count,
 }
 _PACKET: dict[str, Check] = {
     "run": _text(64),

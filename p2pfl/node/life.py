@@ -37,6 +37,7 @@ from p2pfl.node.asking import Asking
 from p2pfl.node.courtesy import LOOK_S
 from p2pfl.node.meeting import Meeting
 from p2pfl.node.requests import Requests
+from p2pfl.node.sketches import sketches
 from p2pfl.node.training import Finished, Training, leased
 from p2pfl.node.vitals import Vitals
 from p2pfl.ports import (
@@ -190,6 +191,8 @@ class Node:
                     tasks.create_task(self._upkeep(), name="upkeep")
                     tasks.create_task(self._checkpoints(), name="checkpoints")
                     tasks.create_task(self._deadline(), name="deadline")
+                    if vitals.figures is not None:
+                        tasks.create_task(sketches(vitals, vitals.figures), name="sketches")
                     if self._conditions is not None:
                         tasks.create_task(self._look_around(self._conditions), name="conditions")
             except* Finished as finished:

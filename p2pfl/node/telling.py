@@ -70,7 +70,10 @@ def take_in(vitals: Vitals, packet: Packet, now: float) -> None:
     # what a relay brings, or what was meant for whoever lived here before, is between others
     if packet.recipient == vitals.id:
         told = packet.figures if _keeps_averages_with(vitals, sender) else None
+        before = figures.tick
         figures.hear(sender, packet.incarnation, told, now)
+        if figures.tick != before:
+            vitals.ticked.set()
 
 
 def exchanged(vitals: Vitals, peer: str, answer: Body | None) -> None:

@@ -20,7 +20,6 @@ from p2pfl.core import events
 from p2pfl.core.meters import smoothed
 from p2pfl.core.pace import Pace
 from p2pfl.core.robust import can_judge, judged
-from p2pfl.core.sketch import sketch_seed, sketched
 from p2pfl.core.snapshots import Snapshot
 from p2pfl.core.weights import Vector, is_finite, read_only
 from p2pfl.errors import LearnerError
@@ -209,10 +208,6 @@ class Training:
             except LearnerError as error:
                 vitals.fault("evaluation", str(error))
                 return
-            if vitals.figures is not None:
-                seed = sketch_seed(vitals.config.run, vitals.layout.digest)
-                sketch = await self._run(sketched, weights, seed)
-                vitals.figures.measured(found.accuracy, vitals.loss, sketch)
         vitals.measured = events.Measured(
             vitals.clock(),
             vitals.cycles,
@@ -223,6 +218,8 @@ class Training:
             found.metrics,
         )
         vitals.journal.record(vitals.measured)
+        if vitals.figures is not None:
+            vitals.figures.measured(found.accuracy, vitals.loss)
         if target is not None and found.accuracy is not None and found.accuracy >= target:
             raise Finished(f"accuracy {found.accuracy:.3f} reached the target {target:g}")
 

@@ -76,6 +76,7 @@ class Vitals:
         recent: when we last exchanged something, by peer; the newest last.
         reports, figures: what nodes tell of themselves, and the averages of the swarm; None where
             `figures.enabled` is off.
+        ticked: the swarm's figures have a new tick.
         seen_live, seen_met, acquainted: as membership last gave them, and who was met as a set.
     """
 
@@ -110,6 +111,7 @@ class Vitals:
     recent: dict[str, float] = field(default_factory=dict)
     reports: Reports | None = field(init=False, default=None)
     figures: SwarmFigures | None = field(init=False, default=None)
+    ticked: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     seen_live: tuple[str, ...] = field(init=False, default=())
     seen_met: tuple[str, ...] = field(init=False, default=())
     acquainted: frozenset[str] = field(init=False, default=frozenset())

@@ -146,6 +146,7 @@ class Demo:
         if not self._address and self._watch.last(first) is not None:
             self._address = self._swarm.addresses[first]
             self._opened(page_of(self._address))
+            self._draw(at_once=True)
 
     def _has_found_all(self, name: str) -> bool:
         seen = self._watch.last(name)

@@ -107,6 +107,8 @@ def distance(trace: Trace) -> Drawing:
         "How far the models are from each other, on a logarithmic scale: "
         "it falls as they agree, and leaps when they are kept apart."
     )
+    if any((values == 0).any() for values, _, _ in curves.values()):
+        reading += " Where they are exactly equal there is a gap: zero has no place on this scale."
     heading = "Distances" if len(data) > 1 else "Consensus distance"
     return Drawing("distance", heading, reading, data, layout)
 

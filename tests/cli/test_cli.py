@@ -56,7 +56,6 @@ def test_every_key_of_the_first_level_is_an_option_or_a_table() -> None:
     command = cli.get_command(None, "node")  # type: ignore[arg-type]
     assert command is not None
     tables = {"train", "gossip", "robust", "reputation", "membership", "limits", "stop"}
-    tables |= {"courtesy", "figures"}
     tables |= {"figures", "courtesy"}
     known = {param.name for param in command.params} | tables
     assert set(DeviceConfig.model_fields) - known == {"checkpoint_every_s"}

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +18,7 @@ from p2pfl.cli.topology import ABOUT
 from p2pfl.learning.task import BUILT_IN
 
 HERE = Path(sys.executable).parent
+Ask: TypeAlias = Callable[[str], list[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def proposed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def proposed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
     """Asks as bash does; the last word is the one that is being typed."""
 
     def ask(line: str) -> list[str]:
@@ -81,11 +84,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("line", CASES)
-def test_what_is_proposed(line: str, proposed) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_proposed(line: str, proposed: Ask) -> None:
     assert proposed(line) == CASES[line]
 
 
-def test_all_tasks_rules_and_state_directories_are_proposed(home: Path, proposed) -> None:  # type: ignore[no-untyped-def]
+def test_all_tasks_rules_and_state_directories_are_proposed(home: Path, proposed: Ask) -> None:
     assert proposed("p2pfl node ") == plain(*sorted(BUILT_IN))
     assert proposed("p2pfl topology show ") == plain(*sorted({*ABOUT, "ribbon"}))
     states = home / "state/p2pfl"
@@ -94,8 +97,8 @@ def test_all_tasks_rules_and_state_directories_are_proposed(home: Path, proposed
 
 
 def test_a_device_without_nodes_proposes_no_run(
-    monkeypatch: pytest.MonkeyPatch, home: Path, proposed
-) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch, home: Path, proposed: Ask
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "none"))
     assert proposed("p2pfl node digits --run ") == []
     assert proposed("p2pfl export ") == ["dir,"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,4 +51,8 @@ def test_export_says_what_it_wrote(tmp_path: Path) -> None:
         assert arrays["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
         assert arrays["b"].tolist() == [6, 7, 8]
     assert "exists; give another name, or --overwrite" in str(said("export", state, out).exception)
-    assert said("export", state, out, "--overwrite").exit_code == 0
+    again = ("export", state, out, "--overwrite")
+    assert said(*again).exit_code == 0
+    found = {"file": str(out), "parameters": 9, "run": "kitchen", "age": 77}
+    assert json.loads(said(*again, "--json").output) == found
+    assert said(*again, "--quiet").output == ""

@@ -137,3 +137,18 @@ def test_the_help_shows_how_and_says_what_the_estimates_cannot() -> None:
     assert "p2pfl record runs/demo-1 --task digits" in told
     for doubt in ("wall clocks", "transfer and processing", "Bandwidth is not estimated"):
         assert doubt in told
+
+
+def test_quiet_prints_only_where_the_scenario_is(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert well(run, "--out", out, "--quiet") == f"{out / 'kitchen.toml'}\n"
+
+
+def test_long_journals_are_told_to_take_their_time(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pfl.cli.record._LARGE_BYTES", 1)
+    told = said(run, "--out", tmp_path / "a", "--json")
+    assert told.stderr == "reading the journals ...\n"
+    assert json.loads(told.stdout)["run"] == "kitchen"
+    assert said(run, "--out", tmp_path / "b", "--quiet").stderr == ""

@@ -36,7 +36,7 @@ class World:
         world = cls([SwarmFigures(partners) for _ in accuracy], [1] * len(accuracy))
         for place, one in enumerate(accuracy):
             world.nodes[place].count_as_first(place == 0)
-            world.nodes[place].measured(one, 2.0 * one, None)
+            world.nodes[place].measured(one, 2.0 * one)
         return world
 
     def ask(self, i: int, j: int) -> None:
@@ -168,7 +168,7 @@ def test_an_old_message_does_not_overrule_a_newer_one_but_one_of_a_new_life_does
     world.exchange(0, 1)
     a, b = world.nodes
     first = b.tell(node(0), 1.0, answers=True)
-    b.measured(0.1, None, None)
+    b.measured(0.1, None)
     b.hear(node(0), 1, a.tell(node(1), 1.0, answers=False), 1.0)
     second = b.tell(node(0), 1.0, answers=True)
     assert first is not None
@@ -290,6 +290,19 @@ def test_what_a_liar_says_is_clamped_to_what_can_be_and_forgotten_with_it() -> N
     assert np.array_equal(world.nodes[0].averages(), before), "no rounding is left"
 
 
+def test_a_tick_spreads_with_every_message_and_one_that_is_far_ahead_is_not_believed() -> None:
+    a, b = SwarmFigures(4), SwarmFigures(4)
+    a.tick = 7
+    told = a.tell(node(1), 1.0, answers=False)
+    assert told is not None
+    b.hear(node(0), 1, told, 1.1)
+    assert b.tick == 7
+    b.hear(node(0), 1, replace(told, number=told.number + 1, tick=6), 1.2)
+    assert b.tick == 7
+    b.hear(node(0), 1, replace(told, number=told.number + 2, tick=2**40), 1.3)
+    assert b.tick == 7
+
+
 # --- what they mean -----------------------------------------------------------------------------
 
 
@@ -298,7 +311,9 @@ def test_a_node_alone_knows_itself() -> None:
     assert alone.estimates().count is None
     assert alone.estimates().mean_accuracy is None
     alone.count_as_first(True)
-    alone.measured(0.725, -3.5, np.arange(BUCKETS, dtype=float))
+    alone.measured(0.725, -3.5)
+    alone.moved(np.arange(BUCKETS, dtype=float))
+    alone.compare()
     found = alone.estimates()
     assert (found.count, found.reporting) == (1.0, 1.0)
     assert (found.mean_accuracy, found.worst_tenth_accuracy) == (0.725, 0.725)
@@ -310,11 +325,12 @@ def test_a_node_alone_knows_itself() -> None:
 def test_what_is_not_there_or_no_number_counts_as_not_there() -> None:
     alone = SwarmFigures(4)
     alone.count_as_first(True)
-    alone.measured(float("nan"), float("inf"), np.full(BUCKETS, np.nan))
+    alone.measured(float("nan"), float("inf"))
+    alone.moved(np.full(BUCKETS, np.nan))
     found = alone.estimates()
     assert (found.reporting, found.mean_accuracy, found.mean_loss) == (0.0, None, None)
     assert found.consensus_distance is None
-    alone.measured(7.0, 1.0, None)
+    alone.measured(7.0, 1.0)
     assert alone.estimates().mean_accuracy == 1.0
 
 
@@ -346,9 +362,13 @@ def test_nodes_without_an_accuracy_or_a_sketch_do_not_dilute_those_that_have_one
     sketches = rng.normal(size=(2, BUCKETS), scale=10)
     for place, each in enumerate(world.nodes):
         if place < 2:
-            each.measured(0.3 + 0.4 * place, None, sketches[place])
+            each.measured(0.3 + 0.4 * place, None)
+            each.moved(sketches[place])
         else:
-            each.measured(None, 4.0, None)
+            each.measured(None, 4.0)
+    world.mix(60, rng)
+    for each in world.nodes:
+        each.compare()
     world.mix(60, rng)
     exact = np.linalg.norm(sketches[0] - sketches[1]) / 2
     for each in world.nodes:
@@ -368,7 +388,7 @@ def test_figures_follow_when_what_is_measured_changes() -> None:
     rng = np.random.default_rng(6)
     for accuracy in (0.3, 0.9, 0.52):
         for each in world.nodes:
-            each.measured(accuracy, None, None)
+            each.measured(accuracy, None)
         world.mix(15, rng)
         for each in world.nodes:
             assert each.estimates().mean_accuracy == pytest.approx(accuracy, abs=1e-3)

@@ -17,7 +17,7 @@ ELSEWHERE: Mapping[str, str] = {
     r"\. \.venv/bin/activate": "belongs to the reader's shell",
     r"python scenarios/robust_table\.py": "takes hours; tests/scenario/test_adversary.py",
     r"python scenarios/parameter_study\.py": "12 runs, more than a minute",
-    r"tensorboard ": "a server that takes long to start; tests/edge/test_scalars.py reads its files",
+    r"tensorboard ": "takes long to start; tests/edge/test_scalars.py reads its files",
     r"python -m tests\.sim\.fuzz --seeds 1000": "takes minutes; tests/sim/test_fuzz.py",
 }
 """Never run."""

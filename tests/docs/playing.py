@@ -52,7 +52,7 @@ LAPTOPS = {"first": 0, "second": 1, "third": 2}
 ADDRESSES = ("192.168.1.5", "192.168.1.6", "192.168.1.7")
 """Of the laptops, in the documentation as well."""
 
-LOOKING = ("peers", "status", "doctor", "page", "watch --once")
+LOOKING = ("peers", "status", "doctor", "page", "watch --once", "watch --json")
 RUNNING = ("node", "watch")
 """Commands that need a network: those that end by themselves, and those that run until Ctrl-C."""
 READING = ("export", "record")
@@ -306,7 +306,7 @@ class Session:
     def _start(self, command: Command, text: str) -> None:
         """Start what runs until Ctrl-C, and wait for what it says first."""
         host = self._host(command)
-        if "another terminal" not in command.comment:
+        if text.startswith("p2pfl node") and "another terminal" not in command.comment:
             self._stop(host)
         count = len(list(self._folder.glob("*.out")))
         out, errors = (self._folder / f"{count}.{kind}" for kind in ("out", "errors"))

@@ -6,14 +6,11 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from p2pfl.scenario import spec
-
-ROOT = Path(__file__).parents[2]
-
+from tests.docs.reading import DOCUMENTS, ROOT
 
 GENERATED = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 
@@ -57,7 +54,7 @@ def test_every_figure_that_can_be_expected_is_explained() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))],
+    [*DOCUMENTS, "CONTRIBUTING.md", "SECURITY.md"],
 )
 def test_files_that_a_document_names_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")

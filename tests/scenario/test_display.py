@@ -52,6 +52,9 @@ def made_scene(at: float | None = 12.0) -> Scene:
     return Scene(plan, at, swarm, rows, happenings, plan.steps[1])
 
 
+ADDRESS = "127.0.0.1:54321"
+
+
 def drawn(scene: Scene, width: int, height: int = 50) -> list[str]:
     console = Console(width=width, height=height, file=io.StringIO(), force_terminal=False)
     with console.capture() as captured:
@@ -154,3 +157,30 @@ def test_volumes_read_as_people_write_them() -> None:
         "3.1 MB",
         "123 MB",
     ]
+
+
+# --- where to look at it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "rows"), [(80, 2), (112, 1)])
+def test_the_address_of_the_page_stays_on_the_screen_and_is_never_cut_off(
+    width: int, rows: int
+) -> None:
+    lines = drawn(replace(made_scene(), address=ADDRESS), width)
+    at = next(row for row, text in enumerate(lines) if "watch it: " in text)
+    told = " ".join(text.strip() for text in lines[at : at + rows])
+    assert told == (f"watch it: http://{ADDRESS}/ (any node shows all), or p2pfl watch {ADDRESS}")
+    assert max(map(len, lines)) <= width
+    assert not any("watch it" in text for text in drawn(made_scene(), width))
+
+
+def test_in_lines_the_address_of_the_page_is_said_once_and_also_before_all_are_there() -> None:
+    out = io.StringIO()
+    show = PlainShow(Console(file=out, width=80))
+    show.draw(made_scene(None))
+    assert out.getvalue() == ""
+    show.draw(replace(made_scene(None), address=ADDRESS))
+    assert out.getvalue().startswith(f"watch it: http://{ADDRESS}/ (any node shows all), or ")
+    assert out.getvalue().count("\n") == 1
+    show.draw(replace(made_scene(), address=ADDRESS))
+    assert out.getvalue().count("watch it") == 1

@@ -13,7 +13,17 @@ from rich.console import Console
 
 from p2pfl.scenario.expect import judged
 from p2pfl.scenario.record import Happening, Record, What
-from p2pfl.scenario.report import CURVES, PICTURE, SUMMARY, SWARM, command, summary, tell, write
+from p2pfl.scenario.report import (
+    CURVES,
+    PICTURE,
+    REPORT,
+    SUMMARY,
+    SWARM,
+    command,
+    summary,
+    tell,
+    write,
+)
 from tests.scenario.made import made_plan, made_record
 
 
@@ -44,6 +54,9 @@ def test_all_files_are_written_and_read_back(tmp_path: Path) -> None:
     assert float(swarm[1]["distance"]) == 0.5
     assert (tmp_path / PICTURE).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert json.loads((tmp_path / SUMMARY).read_text())["ok"] is True
+    report = (tmp_path / REPORT).read_text(encoding="utf-8")
+    assert "<title>demo: passed</title>" in report
+    assert f"{tmp_path}: {REPORT}, {PICTURE}, {CURVES}, ..." in told(record)
 
 
 def test_the_summary_is_json_and_says_what_was_expected_and_measured() -> None:

@@ -155,3 +155,12 @@ def test_a_demo_that_nobody_looked_at_has_a_report_all_the_same() -> None:
     assert trace.seconds == 0.0
     assert math.isnan(trace.stalls[1])
     assert "ended before anybody looked" in page(trace, judged(whole), "p2pfl demo")
+
+
+def test_equal_models_are_a_gap_that_the_report_explains() -> None:
+    whole = record()
+    text = page(retold(whole), judged(whole), "p2pfl demo")
+    assert "exactly equal" not in text
+    history = [replace(one, distance=0.0) for one in whole.history]
+    text = page(retold(replace(whole, history=history)), judged(whole), "p2pfl demo")
+    assert "Where they are exactly equal there is a gap" in text

@@ -1,0 +1,42 @@
+"""Sketches of our weights, at moments that the whole swarm shares (`core/figures.py`).
+
+Rule of the file: it costs next to nothing, whatever the size of the model and however many ticks
+others make up: piece by piece on the event loop, and then a long rest, in which ticks pass unused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from p2pfl.core.figures import SwarmFigures
+from p2pfl.core.sketch import BUCKETS, sketch_seed, sketching
+from p2pfl.node.vitals import Vitals, drive
+
+_EVERY_S, _COMPARED_S, _REST = 3.0, 2.0, 50.0
+"""Between two ticks; from a sketch to its comparison with the mean, which has to become known; and
+how many times as long as a sketch took."""
+
+
+async def sketches(vitals: Vitals, figures: SwarmFigures) -> None:
+    """Sketch the weights at every tick, for ever; the first of the swarm makes the ticks."""
+    seed = sketch_seed(vitals.config.run, vitals.layout.digest)
+    while True:
+        try:
+            async with asyncio.timeout(_EVERY_S):
+                await vitals.ticked.wait()
+        except TimeoutError:
+            if not figures.is_first:
+                continue
+            figures.tick += 1
+        vitals.ticked.clear()
+        began, found = vitals.clock(), np.zeros(BUCKETS)
+        await drive(sketching(vitals.state.x, seed, found))
+        figures.moved(found)
+        took_s = vitals.clock() - began
+        await asyncio.sleep(_COMPARED_S)
+        figures.compare()
+        if took_s * _REST > _COMPARED_S:
+            await asyncio.sleep(took_s * _REST - _COMPARED_S)
+            vitals.ticked.clear()
