@@ -252,6 +252,10 @@ class SwarmFigures:
         What is older than what we heard changes nothing.
         """
         partner = self._partners.get(node)
+        if partner is not None and incarnation > partner.heard[0] >= 0:
+            # it was started again and remembers nothing of what was given and got
+            self._forget(node)
+            partner = None
         if figures is not None and 0 < figures.tick - self.tick <= _TICKS_AHEAD:
             self.tick = figures.tick
         if figures is None:

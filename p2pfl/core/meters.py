@@ -109,6 +109,7 @@ class Meters:
         known = self._meters.get(peer) or PeerMeter()
         mine = known.whole if whole else known.small
         if mine.mean_s > 0:
-            return mine.patience_s()
+            # a whole exchange takes no less than a round trip, however lucky the first one was
+            return max(mine.patience_s(), known.small.patience_s())
         pulses = [meter.whole if whole else meter.small for meter in self._meters.values()]
         return max((pulse.patience_s() for pulse in pulses), default=0.0) * 2.0**mine.misses

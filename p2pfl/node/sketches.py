@@ -14,9 +14,11 @@ from p2pfl.core.figures import SwarmFigures
 from p2pfl.core.sketch import BUCKETS, sketch_seed, sketching
 from p2pfl.node.vitals import Vitals, drive
 
-_EVERY_S, _COMPARED_S, _REST = 3.0, 2.0, 50.0
-"""Between two ticks; from a sketch to its comparison with the mean, which has to become known; and
-how many times as long as a sketch took."""
+_EVERY_S, _COMPARED_S = 3.0, 2.0
+"""Between two ticks; and from a sketch to its comparison with the mean, which has to become known.
+"""
+_REST_S_PER_WEIGHT = 5e-7
+"""After a sketch: some fifty times as long as it takes on a laptop, ten times on a small device."""
 
 
 async def sketches(vitals: Vitals, figures: SwarmFigures) -> None:
@@ -31,12 +33,12 @@ async def sketches(vitals: Vitals, figures: SwarmFigures) -> None:
                 continue
             figures.tick += 1
         vitals.ticked.clear()
-        began, found = vitals.clock(), np.zeros(BUCKETS)
+        found = np.zeros(BUCKETS)
         await drive(sketching(vitals.state.x, seed, found))
         figures.moved(found)
-        took_s = vitals.clock() - began
         await asyncio.sleep(_COMPARED_S)
         figures.compare()
-        if took_s * _REST > _COMPARED_S:
-            await asyncio.sleep(took_s * _REST - _COMPARED_S)
+        rest_s = _REST_S_PER_WEIGHT * vitals.state.x.size - _COMPARED_S
+        if rest_s > 0:
+            await asyncio.sleep(rest_s)
             vitals.ticked.clear()

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 
 ELSEWHERE: Mapping[str, str] = {
     r"sudo apt ": "changes the machine",
-    r"git clone ": "needs the Internet",
-    r"pip install ": "needs the Internet",
     r"\. \.venv/bin/activate": "belongs to the reader's shell",
     r"python scenarios/robust_table\.py": "takes hours; tests/scenario/test_adversary.py",
     r"python scenarios/parameter_study\.py": "12 runs, more than a minute",

@@ -71,7 +71,7 @@ _LATER = "cycle "
 def plain(line: str) -> str:
     """A line without what differs from run to run: numbers, ids, widths of columns."""
     line = re.sub(r"\b([0-9a-f]{4} ){7}[0-9a-f]{4}\b", "#", line)
-    line = re.sub(r"\b(?=[a-f]*\d)[0-9a-f]{6,}\b", "#", line)
+    line = re.sub(r"\b(?=[a-f]*\d)[0-9a-f]{4,}\b", "#", line)
     line = re.sub(r"((?<!\S)[<≤≥±+~-])?\d[\d,.:]*(e[+-]?\d+)?", "#", line)
     line = re.sub(r"# ?([kMG]?B|[num]?s)\b", "#", line)
     return " ".join(re.sub(r"[─━┃│┏┓┗┛╭╮╰╯┡┩]+", " ", line).split())

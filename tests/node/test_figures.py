@@ -146,7 +146,6 @@ def test_the_consensus_distance_is_known_without_anybody_seeing_two_models() -> 
                 found = estimates(swarm, name).consensus_distance
                 assert found is not None
                 ratios.append(found / exact)
-        print("RATIOS", np.mean(ratios), np.std(ratios))
         # sketches of one run share their error; models move on while averages follow
         assert 0.85 < np.mean(ratios) < 1.15
         assert np.std(ratios) < 0.25
