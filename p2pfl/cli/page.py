@@ -14,6 +14,7 @@ import aiohttp
 import click
 
 from p2pfl.cli.keys import looking, observer
+from p2pfl.cli.saying import say
 from p2pfl.edge.announcement import is_keyed, tagged
 from p2pfl.edge.identity import JOURNAL
 from p2pfl.edge.journal import read
@@ -91,11 +92,11 @@ def page(
         # mDNS remembers for minutes who died without a goodbye
         click.echo(f"p2pfl: {error}", err=True)
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found]))
+        say(json.dumps([asdict(each) for each in found]))
     else:
         for each in found:
             about = "" if which else f"   {each.name} ({each.node[:8]}), run '{each.run}'"
-            click.echo(f"{each.page}{about}")
+            say(f"{each.page}{about}")
     if opens and not webbrowser.open(found[0].page):
         click.echo("p2pfl: no browser could be started here; open the address yourself", err=True)
 

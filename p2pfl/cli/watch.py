@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli.keys import looking, observer
+from p2pfl.cli.saying import say
 from p2pfl.errors import ConfigError, NetworkError
 
 if TYPE_CHECKING:
@@ -229,9 +230,9 @@ def _show_once(
             "; ".join(f"{one.address} shows nothing: {one.why}" for one in silent[:3])
         )
     if as_json:
-        click.echo(json.dumps(jsonable(merged)))
+        say(json.dumps(jsonable(merged)))
     else:
-        click.echo(table(merged))
+        say(table(merged))
 
 
 async def _lined(source: Source, memory: Memory, every_s: float) -> None:

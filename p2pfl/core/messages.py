@@ -379,7 +379,7 @@ def mismatch(
     return None
 
 
-def not_reached(onward: Packet, asker: str, _why: str = "") -> Packet:
+def not_reached(onward: Packet, asker: str) -> Packet:
     """What a relay answers `asker` when the member it asked on its behalf did not answer.
 
     Always the same sentence: why is the relay's business, and would tell whoever chooses the

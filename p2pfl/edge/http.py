@@ -213,10 +213,12 @@ class HttpTransport:
         body = Body(packet, self.traffic, is_sealed=self.authenticates)
         headers = {hdrs.CONTENT_TYPE: "application/msgpack", hdrs.CONTENT_LENGTH: str(body.size)}
         url = self._url(address, wire.name_of(packet.body))
+        is_connected = False
         try:
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
+                is_connected = True
                 self._check_home(response, packet)
                 if response.status != HTTPStatus.OK:
                     text = (await response.content.read(256)).decode(errors="replace").strip()
@@ -243,6 +245,8 @@ class HttpTransport:
         except (aiohttp.ClientError, OSError) as error:
             raise PeerTimeout(f"{address} broke off: {error or type(error).__name__}") from None
         except (UnicodeError, ValueError) as error:
+            if is_connected:
+                raise  # not of the address: a bug, which is not to look like a peer's fault
             # a name that the resolver cannot even write down
             raise PeerUnreachable(f"'{address[:80]}' cannot be asked: {error}") from None
 

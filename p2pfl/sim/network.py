@@ -211,7 +211,7 @@ class Network:
             is_over = True
             patience.cancel()
             if isinstance(answer, PeerError):
-                answer = not_reached(wish.packet, asker, str(answer) or "no answer")
+                answer = not_reached(wish.packet, asker)
             self._answer(call, answer)
 
         patience = self.loop.call_later(

@@ -164,7 +164,7 @@ async def test_what_is_no_message_is_refused_and_counted(nodes: Nodes) -> None:
             (post(b"\xff\xff\xff\x7f" + bytes(64)), "header has 2147483647 bytes"),
             (post(asked[:20]), "message ended after 16 bytes of a header"),
             (post(secrets.token_bytes(2) + b"\0\0" + bytes(2**17)), "header is not msgpack"),
-            (post(asked[:4] + b"\x95\x07" + asked[6:]), "version is 7, expected 2"),
+            (post(asked[:4] + b"\x95\x07" + asked[6:]), f"version is 7, expected {wire.VERSION}"),
             (post(probe), "probe at /v1/exchange"),
             (post(flow), "flow at /v1/exchange"),
             (post(asked[:-4]), f"body has {len(asked) - 4} bytes, expected {len(asked)}"),
