@@ -77,7 +77,10 @@ _FIRST_PATIENCE_S, _PATIENCE_LEAST_S, _PATIENCE_MOST_S = 2.0, 0.2, 30.0
 _SILENT_S = 300.0
 """A partner that said nothing for so long makes room for another."""
 _TICKS_AHEAD = 1 << 20
-"""A tick that is farther ahead is a lie, or whoever tells it will have to be met twice."""
+"""Whoever follows ticks already believes none that is farther ahead."""
+_TICK_MOST = 1 << 62
+_SETTLING_S, _SHOWN_S = 8.0, 30.0
+"""Since partners came or went, until estimates are shown again; and for how long old ones are."""
 _SHARE_LEAST = 1e-3
 _COUNT_MOST = 1e5
 
@@ -163,6 +166,9 @@ class SwarmFigures:
         self._offer: _Offer | None = None
         self._left = 1.0
         self._usual_s = 0.0
+        self._has_changed = False
+        self._changed_at = -math.inf
+        self._settled: tuple[float, Estimates] | None = None
 
     def __len__(self) -> int:
         return len(self._partners)
@@ -173,6 +179,14 @@ class SwarmFigures:
     def is_first(self) -> bool:
         """Whether it is ours to say when all sketch their weights."""
         return bool(self._value[ONE])
+
+    def make_tick(self) -> None:
+        """Say that now is the moment."""
+        self.tick = self.tick + 1 if self.tick < _TICK_MOST else 1
+
+    def miss_ticks(self) -> None:
+        """None came for long, so what we follow may be a liar's: take whatever comes next."""
+        self.tick = 0
 
     def count_as_first(self, is_first: bool) -> None:
         """Whether our id is the smallest of the live ones that we know."""
@@ -252,12 +266,10 @@ class SwarmFigures:
         What is older than what we heard changes nothing.
         """
         partner = self._partners.get(node)
-        if partner is not None and incarnation > partner.heard[0] >= 0:
-            # it was started again and remembers nothing of what was given and got
-            self._forget(node)
-            partner = None
-        if figures is not None and 0 < figures.tick - self.tick <= _TICKS_AHEAD:
-            self.tick = figures.tick
+        if figures is not None and figures.tick <= _TICK_MOST:
+            ahead = figures.tick - self.tick
+            if ahead > 0 and (self.tick == 0 or ahead <= _TICKS_AHEAD):
+                self.tick = figures.tick
         if figures is None:
             if partner is not None:
                 self._forget(node)
@@ -320,12 +332,14 @@ class SwarmFigures:
                 return None
             self._forget(longest_silent)
         partner = self._partners[node] = _Partner(self._free.pop(), now)
+        self._has_changed = True
         return partner
 
     def _forget(self, node: str) -> None:
         row = self._partners.pop(node).row
         self._given[row] = self._got[row] = 0.0
         self._free.append(row)
+        self._has_changed = True
         if self._offer is not None and self._offer.to == node:
             self._offer = None
         # anew, so that what a liar gave leaves no rounding behind
@@ -337,8 +351,22 @@ class SwarmFigures:
         """(SIZE,) float64: our estimate of the mean of everybody's vector."""
         return self._value + self._net
 
+    def shown(self, now: float) -> Estimates:
+        """The estimates for people: while partners come and go they swing, and the last quiet ones
+        stand for a while."""
+        if self._has_changed:
+            self._changed_at, self._has_changed = now, False
+        if now - self._changed_at < _SETTLING_S and self._settled is not None:
+            at, settled = self._settled
+            if now - at < _SHOWN_S:
+                return settled
+        found = self.estimates()
+        if now - self._changed_at >= _SETTLING_S:
+            self._settled = now, found
+        return found
+
     def estimates(self) -> Estimates:
-        """The same in people's words."""
+        """The averages in people's words, as they are this moment."""
         own = self.averages()
         known, bins, mass = own[KNOWN], np.maximum(own[BINS], 0.0), own[MASS]
         count = max(float(1 / own[ONE]), 1.0) if own[ONE] > 1 / _COUNT_MOST else None

@@ -33,6 +33,10 @@ AGE_MAX = 2**53
 """No lineage gets older: a bound that a liar cannot push an honest node beyond."""
 
 
+LOSS_MAX = 1e9
+"""What a node tells of its loss at most; one that is larger is not told."""
+
+
 class Reason(StrEnum):
     """Why a packet was refused; every value is explained by `p2pfl peers` and `/v1/status`."""
 

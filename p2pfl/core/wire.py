@@ -29,6 +29,7 @@ from p2pfl.core.compression import CODECS, Bytes, Encoded
 from p2pfl.core.messages import (
     AGE_MAX,
     FIGURES,
+    LOSS_MAX,
     Ack,
     Adopt,
     Adopted,
@@ -103,6 +104,15 @@ def _number(name: str, value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise WireError(f"{name} is {_shown(value)}, expected a finite number")
     return float(value)
+
+
+def _between(least: float, most: float) -> Check:
+    def check(name: str, value: Any) -> float:
+        if not least <= _number(name, value) <= most:
+            raise WireError(f"{name} is {_shown(value)}, expected {least:g} to {most:g}")
+        return float(value)
+
+    return check
 
 
 def _text(longest: int) -> Check:
@@ -249,8 +259,8 @@ _REPORT: dict[str, Check] = {
     "own_steps": _count,
     "cycles": _count,
     "cycle_s": _real,
-    "loss": _optional(_number),
-    "accuracy": _optional(_number),
+    "loss": _optional(_between(-LOSS_MAX, LOSS_MAX)),
+    "accuracy": _optional(_between(0.0, 1.0)),
     "staleness": _real,
     "distance": _optional(_real),
     "bytes_in": _count,

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
@@ -46,6 +47,7 @@ from p2pfl.edge.bodies import (
     hold_pieces,
     read_head,
 )
+from p2pfl.edge.browsers import is_of_a_page, refusal
 from p2pfl.edge.connections import Connections, Outgoing, Wall, abort, plain_host
 from p2pfl.edge.credentials import Credentials, peer_node
 from p2pfl.edge.listening import Door, listen, refused_by_them
@@ -323,6 +325,10 @@ class _Answering:
     async def status(self, request: web.Request) -> web.StreamResponse:
         """What people and tools may know, as JSON."""
         await self._connections.turn(request)
+        if not self._transport.authenticates:
+            why = refusal(request.headers, (socket.gethostname().lower(),))
+            if why is not None:
+                return web.Response(status=HTTPStatus.FORBIDDEN, text=f"{why}\n")
         try:
             async with asyncio.timeout(GRACE_S):
                 await request.writer.drain()
@@ -334,6 +340,8 @@ class _Answering:
     async def message(self, request: web.Request) -> web.StreamResponse:
         """One packet there, one packet back."""
         node = await self._connections.turn(request)
+        if is_of_a_page(request.headers):
+            return web.Response(status=HTTPStatus.FORBIDDEN, text="pages may not speak to nodes\n")
         if request.match_info["kind"] == "pull":
             if self._pulls >= _PULLS_AT_ONCE:
                 return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="others pull\n")

@@ -82,7 +82,7 @@ def describe(vitals: Vitals) -> dict[str, Any]:
         "reports": [_report(told, now) for told in vitals.reports.newest()]
         if vitals.reports is not None
         else [],
-        "swarm": _swarm(vitals.figures) if vitals.figures is not None else None,
+        "swarm": _swarm(vitals.figures, now) if vitals.figures is not None else None,
     }
 
 
@@ -114,9 +114,9 @@ def _report(told: Told, now: float) -> dict[str, Any]:
     }
 
 
-def _swarm(figures: SwarmFigures) -> dict[str, Any]:
+def _swarm(figures: SwarmFigures, now: float) -> dict[str, Any]:
     """Estimates of the whole swarm."""
-    found = figures.estimates()
+    found = figures.shown(now)
     return {
         "count": found.count,
         "reporting": found.reporting,

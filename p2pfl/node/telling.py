@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl.core.messages import (
     AGE_MAX,
+    LOSS_MAX,
     Adopted,
     Body,
     Figures,
@@ -117,8 +118,8 @@ def _of_me(vitals: Vitals, number: int, now: float) -> Report:
         own_steps=state.own_steps,
         cycles=vitals.cycles,
         cycle_s=_finite(state.cycle_s) or 0.0,
-        loss=_finite(vitals.loss),
-        accuracy=_finite(measured.accuracy) if measured is not None else None,
+        loss=_within(vitals.loss, -LOSS_MAX, LOSS_MAX),
+        accuracy=_within(measured.accuracy, 0.0, 1.0) if measured is not None else None,
         staleness=_finite(tally.staleness) or 0.0,
         distance=_finite(tally.distance) if any(tally.staleness_counts) else None,
         bytes_in=traffic.bytes_in,
@@ -128,6 +129,10 @@ def _of_me(vitals: Vitals, number: int, now: float) -> Report:
         ),
         holding=_label("; ".join(vitals.holding), _HOLDING),
     )
+
+
+def _within(value: float | None, least: float, most: float) -> float | None:
+    return float(value) if value is not None and least <= value <= most else None
 
 
 def _finite(value: float | None) -> float | None:

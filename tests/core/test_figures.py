@@ -303,6 +303,34 @@ def test_a_tick_spreads_with_every_message_and_one_that_is_far_ahead_is_not_beli
     assert b.tick == 7
 
 
+def test_a_node_without_a_tick_takes_any_so_that_a_lie_ends_with_the_liar() -> None:
+    a, b = SwarmFigures(4), SwarmFigures(4)
+    a.tick = 2**40
+    told = a.tell(node(1), 1.0, answers=False)
+    assert told is not None
+    b.hear(node(0), 1, told, 1.1)
+    assert b.tick == 2**40
+    b.miss_ticks()
+    b.hear(node(0), 1, replace(told, number=told.number + 1, tick=3), 40.0)
+    assert b.tick == 3
+    b.hear(node(0), 1, replace(told, number=told.number + 2, tick=2**63 - 1), 41.0)
+    assert b.tick == 3
+
+
+def test_while_partners_come_and_go_the_last_quiet_estimates_are_shown_for_a_while() -> None:
+    world = World.of([0.2, 0.6, 0.7])
+    world.mix(60, np.random.default_rng(1))
+    a = world.nodes[0]
+    a.shown(100.0)
+    quiet = a.shown(110.0)
+    assert quiet.mean_accuracy == pytest.approx(0.5, abs=1e-3)
+    a.keep(())
+    assert a.estimates().mean_accuracy == pytest.approx(0.2)
+    assert a.shown(111.0) == quiet
+    assert a.shown(117.0) == quiet
+    assert a.shown(120.0).mean_accuracy == pytest.approx(0.2)
+
+
 # --- what they mean -----------------------------------------------------------------------------
 
 

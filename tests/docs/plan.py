@@ -60,6 +60,7 @@ BEFORE: Mapping[str, str] = {
 NAMES: Mapping[str, str] = {
     "my-laptop": "this device's host name",
     "p2pfl-join-...": "what `p2pfl id` printed last",
+    "192.168.1.5:4000": "where the first laptop's node serves, if it was not told a port",
 }
 """Words that stand for what every reader has of their own."""
 

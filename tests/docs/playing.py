@@ -5,8 +5,7 @@ can leave. A command runs on the first one unless its comment says "second" or "
 home of its own; the folder they work in is common, as if files had been carried over. A laptop has
 one terminal: starting a node ends the one that ran there (Ctrl-C), unless the comment says "another
 terminal"; so does reading what a node has left, which would otherwise have to wait for its first
-checkpoint. Commands that need no network run in this process. Without network namespaces those that
-need one are not run, and the test says so.
+checkpoint. Commands that need no network run in this process.
 
 What a document says that a command prints is compared: every line must be there, with any numbers.
 A line "..." stands for any lines, one that ends in "..." for any line that begins so, "^C" for
@@ -43,7 +42,7 @@ from p2pfl.scenario.load import load
 from p2pfl.scenario.sweep import planned
 from tests.docs.plan import BEFORE, CODES, ELSEWHERE, PARSED, SHORT, matching
 from tests.docs.reading import ROOT, Cell, Command, Spelt, Step
-from tests.integration.netns import Lan, missing
+from tests.integration.netns import Lan
 
 PATIENCE_S = 90.0
 """How long anything may take on a busy machine."""
@@ -52,7 +51,10 @@ LAPTOPS = {"first": 0, "second": 1, "third": 2}
 ADDRESSES = ("192.168.1.5", "192.168.1.6", "192.168.1.7")
 """Of the laptops, in the documentation as well."""
 
-LOOKING = ("peers", "status", "doctor", "page", "watch --once", "watch --json")
+STANDARD, STANDARD_PORT = f"{ADDRESSES[0]}:4000", "--port 4000"
+"""Where documents have a node that was not told a port."""
+
+LOOKING = ("peers", "status", "doctor", "page")
 RUNNING = ("node", "watch")
 """Commands that need a network: those that end by themselves, and those that run until Ctrl-C."""
 READING = ("export", "record")
@@ -127,6 +129,18 @@ def checked(words: Sequence[str]) -> None:
 # --- doing it -------------------------------------------------------------------------------------
 
 
+def kind_of(text: str) -> str | None:
+    """Whether a command needs a network, and then whether it runs on ("running") or "looking"."""
+    if matching(text, ELSEWHERE) or matching(text, PARSED) or text.startswith(("make ", "python ")):
+        return None
+    if not text.startswith("p2pfl "):
+        return "looking"
+    words = text.split()[1:]
+    if words[0] in LOOKING or ({"--once", "--json"} & set(words) and words[0] == "watch"):
+        return "looking"
+    return "running" if words[0] in RUNNING else None
+
+
 @dataclass
 class Node:
     """Something that runs until Ctrl-C."""
@@ -140,6 +154,13 @@ class Node:
     @property
     def said(self) -> str:
         return self.out.read_text(encoding="utf-8")
+
+    @property
+    def port(self) -> int:
+        """Where it serves, as it says."""
+        found = re.search(r"^status: .*://localhost:(\d+)", self.said, re.M)
+        assert found is not None, f"{self.command}:\n{self.said}"
+        return int(found[1])
 
     def interrupt(self) -> None:
         """Press Ctrl-C, and see it end in order."""
@@ -160,13 +181,11 @@ class Session:
     Attributes:
         cells: names that cells of Python have made.
         printed: what the last command printed.
-        not_run: commands that would need a network that this machine cannot make.
     """
 
     def __init__(self, document: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cells: dict[str, Any] = {"__name__": "__main__"}
         self.printed = ""
-        self.not_run: list[str] = []
         self._document, self._folder = document, folder
         self._here = folder / "clone"
         self._nodes: list[Node] = []
@@ -234,11 +253,8 @@ class Session:
             assert made.returncode == 0, f"{command}: {made.stderr}"
         elif matching(text, PARSED):
             checked(shlex.split(text)[1:])
-        elif (kind := self._kind(text)) is None:
+        elif (kind := kind_of(text)) is None:
             self._here_and_now(command, text)
-        elif missing() is not None:
-            self.not_run.append(text)
-            checked(shlex.split(text.partition(" | ")[0])[1:])
         elif kind == "running":
             self._start(command, text)
         else:
@@ -247,18 +263,12 @@ class Session:
     def _own(self, text: str) -> str:
         """The command with what is the reader's own in place of its stand-ins."""
         text = text.replace("my-laptop", socket.gethostname()[:64])
+        first = [node for node in self._nodes if node.host == 0]
+        if STANDARD in text and first and STANDARD_PORT not in first[0].command.text:
+            self._await(first[0])
+            text = text.replace(STANDARD, f"{ADDRESSES[0]}:{first[0].port}")
         request = re.search(r"request\s+(\S+)", self.printed)
         return text.replace("p2pfl-join-...", request[1] if request else "p2pfl-join-...")
-
-    @staticmethod
-    def _kind(text: str) -> str | None:
-        """Whether it needs a network, and runs on or ends."""
-        rest = text.removeprefix("p2pfl ")
-        if not text.startswith("p2pfl "):
-            return None if text.startswith("python ") else "looking"
-        if any(rest == name or rest.startswith(f"{name} ") for name in LOOKING):
-            return "looking"
-        return "running" if rest.split()[0] in RUNNING else None
 
     # --- in this process -------------------------------------------------------------------------
 

@@ -15,8 +15,18 @@ import pytest
 from p2pfl.errors import P2pflError
 from tests.docs.claims import CLAIMS
 from tests.docs.plan import CODES, ELSEWHERE, PARSED, SHORT
-from tests.docs.playing import Session, absent, checked, plain
-from tests.docs.reading import DOCUMENTS, LANGUAGES, OUTPUT, PROGRAMS, ROOT, blocks, commands, steps
+from tests.docs.playing import Session, absent, checked, kind_of, parsed, plain
+from tests.docs.reading import (
+    DOCUMENTS,
+    LANGUAGES,
+    OUTPUT,
+    PROGRAMS,
+    ROOT,
+    Command,
+    blocks,
+    commands,
+    steps,
+)
 from tests.integration.netns import missing
 
 SPOKEN = [document for document in DOCUMENTS if steps(document)]
@@ -26,14 +36,28 @@ SPOKEN = [document for document in DOCUMENTS if steps(document)]
 def test_what_a_document_shows_can_be_done_and_prints_what_it_says(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    needing = [step.text for step in steps(document) if isinstance(step, Command) and needs(step)]
+    if needing and missing() is not None:
+        pytest.skip(f"{missing()}; not run: {'; '.join(needing)}")
     with Session(document, tmp_path, monkeypatch) as session:
         for step in steps(document):
             session.play(step)
         session.end()
         if document in CLAIMS:
             CLAIMS[document](session.cells)
-    if session.not_run:
-        pytest.skip(f"{missing()}; only parsed: {'; '.join(session.not_run)}")
+
+
+def needs(command: Command) -> bool:
+    """Whether it needs a network of its own."""
+    return any(kind_of(text) is not None for text in command.text.split(" && "))
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if needs(c)], ids=str)
+def test_a_command_that_needs_a_network_is_taken_also_where_there_is_none(command: Command) -> None:
+    text = command.text.partition(" | ")[0]
+    if text.startswith("p2pfl "):
+        with parsed(shlex.split(text)[1:]):
+            pass
 
 
 def test_there_are_commands_in_every_kind_of_block() -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import BaseModel
 
+from p2pfl.config import DeviceConfig
 from p2pfl.scenario import spec
 from tests.docs.reading import DOCUMENTS, ROOT
 
@@ -72,3 +74,15 @@ def test_sections_that_the_code_cites_exist() -> None:
     for path in (ROOT / "p2pfl").rglob("*.py"):
         for cited in re.findall(r"PROTOCOL sections? (\d)", path.read_text(encoding="utf-8")):
             assert cited in sections, f"{path.name} cites section {cited}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_keys_that_a_document_names_exist(document: str) -> None:
+    tables = {
+        name: field.annotation.model_fields
+        for name, field in DeviceConfig.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for table, key in re.findall(rf"`({'|'.join(tables)})\.(\w+)[`=]", text):
+        assert key in tables[table], f"{document} names {table}.{key}"

@@ -941,3 +941,22 @@ async def test_a_compressed_body_is_never_inflated(coding: str) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert boris.faults[0][1].startswith("header has ")
     assert peak < 4 << 20
+
+
+async def test_a_page_of_another_site_can_neither_read_a_node_nor_speak_to_it():
+    boris = Someone()
+    async with serving(boris) as transport, aiohttp.ClientSession() as browser:
+        home = f"http://127.0.0.1:{transport.port}/v1"
+        async with browser.get(f"{home}/status", headers={"Host": "evil.example"}) as answer:
+            assert answer.status == 403
+            assert "ask by its IP address" in await answer.text()
+        async with browser.get(
+            f"{home}/status", headers={"Origin": "http://evil.example"}
+        ) as answer:
+            assert answer.status == 403
+        async with browser.get(f"{home}/status") as answer:
+            assert answer.status == 200
+        said = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
+        async with browser.post(f"{home}/probe", data=PROBE, headers=said) as answer:
+            assert answer.status == 403
+    assert boris.heard == []

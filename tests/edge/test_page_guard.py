@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfl.edge.browsers import is_own
 from p2pfl.edge.page.files import Asset, assets, load
-from p2pfl.edge.page.guard import is_own
 from p2pfl.edge.page.serving import OFF, check, parse
 from p2pfl.errors import ConfigError
 

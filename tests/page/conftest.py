@@ -13,7 +13,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-@pytest.fixture(scope="session")
+# of a module: while Playwright runs, no other event loop can, and other tests need theirs
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:

@@ -11,7 +11,6 @@ Rule of the file: nothing is waited for without a bound. Whoever does not read i
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import TypeAlias
@@ -20,6 +19,7 @@ from aiohttp import hdrs, web
 
 from p2pfl.config import LimitsConfig
 from p2pfl.edge.bodies import GRACE_S, patience_s
+from p2pfl.edge.browsers import refusal
 from p2pfl.edge.connections import abort, plain_host
 from p2pfl.edge.static import join
 from p2pfl.errors import WireError
@@ -90,20 +90,7 @@ class Guard:
     def _refusal(self, request: web.Request) -> str | None:
         if self._names is None:
             return None
-        headers = request.headers
-        host, origin = headers.get(hdrs.HOST, ""), headers.get(hdrs.ORIGIN)
-        if not is_own(host, self._names):
-            shown = "".join(char if char.isprintable() else "?" for char in host[:80])
-            return (
-                f"'{shown}' is no address of this node: ask by its IP address, as in "
-                "http://192.168.1.7:4000/"
-            )
-        is_foreign = origin is not None and origin.partition("://")[2].lower() != host.lower()
-        is_embedded = (
-            headers.get("Sec-Fetch-Site") == "cross-site"
-            and headers.get("Sec-Fetch-Mode") != "navigate"
-        )
-        return "pages of other sites may not ask a node" if is_foreign or is_embedded else None
+        return refusal(request.headers, self._names)
 
     async def write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
         """Send some bytes of an answer, piece by piece.
@@ -153,25 +140,3 @@ class Guard:
 def refused(status: HTTPStatus, why: str, headers: Mapping[str, str] = NONE) -> web.Response:
     """An answer for people that says what is wrong, and the fix."""
     return web.Response(status=status, text=f"{why}\n", headers={**HEADERS, **headers})
-
-
-def is_own(host: str, names: Collection[str]) -> bool:
-    """Whether a `Host` header names this device: by an address, or by a name nobody else has.
-
-    Args:
-        host: the header; the port in it does not matter.
-        names: that we were told to listen at.
-    """
-    bare = host.strip().lower()
-    if bare.startswith("["):
-        bare = bare[1:].partition("]")[0]
-    elif bare.count(":") == 1:
-        bare = bare.partition(":")[0]
-    bare = bare.rstrip(".")
-    if bare == "localhost" or bare.endswith((".local", ".localhost")) or bare in names:
-        return True
-    try:
-        ipaddress.ip_address(bare.partition("%")[0])
-    except ValueError:
-        return False
-    return True

@@ -190,7 +190,7 @@ class Page:
         def known(handler: Handler) -> Handler:
             return guard(session.needed(handler))
 
-        app.router.add_get("/", guard(session.begun(routes.index)))
+        app.router.add_get("/", guard(session.begun(routes.index)), allow_head=False)
         app.router.add_get("/assets/{name}", known(routes.asset))
         routes.add_data(app, known)
         runner = web.AppRunner(
