@@ -115,7 +115,7 @@ class Aim:
 def post(body: bytes, kind: str, more: bytes = b"", length: int | None = None) -> bytes:
     """A request, as text."""
     size = len(body) if length is None else length
-    head = b"POST /v1/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n"
+    head = b"POST /v1/%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n"
     return head % (kind.encode(), size, more) + body
 
 
@@ -224,7 +224,7 @@ async def pipelined(aim: Aim) -> None:
 async def crowd(aim: Aim) -> None:
     """Ask for the status once and stay: a thousand of these at once."""
     async with aim.connected() as (reader, writer):
-        writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await read_answer(reader)
         await ended(reader)
 

@@ -596,7 +596,7 @@ async def connected(
 
 def post(body: bytes, kind: str = "exchange", *, more: bytes = b"", length: int = -1) -> bytes:
     size = len(body) if length < 0 else length
-    head = b"POST /v1/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n"
+    head = b"POST /v1/%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n"
     return head % (kind.encode(), size, more) + body
 
 
@@ -627,7 +627,7 @@ PROBE = wire.encode(packet(Probe()))
         (post(ASKED, length=2**60), f"body has {2**60} bytes, expected {len(ASKED)}"),
         (post(ASKED[:-4] + b"\0\0\xc0\x7f"), "payload has a value that is not finite"),
         (
-            b"POST /v1/probe HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"POST /v1/probe HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "body has no length, expected Content-Length",
         ),
         (
@@ -791,7 +791,7 @@ async def test_the_silent_have_a_quarter_of_the_seats() -> None:
 async def test_an_address_that_takes_all_seats_gives_way_to_another() -> None:
     boris = Someone()
     limits = LimitsConfig(connections=8, first_byte_s=60.0)
-    status = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"
+    status = b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with two(boris, limits) as (asker, answerer), AsyncExitStack() as crowd:
         taken = []
         for _ in range(8):

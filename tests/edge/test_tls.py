@@ -206,12 +206,12 @@ async def test_a_connection_does_not_outlive_its_certificate(asks_again: bool) -
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", transport.port, ssl=carla.client_context()
         )
-        writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with asyncio.timeout(PATIENCE_S):
             await reader.readuntil(b"}")
             wall.ahead_s = SHORT_S + CLOCK_ERROR_S + 10.0
             if asks_again:
-                writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+                writer.write(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
             with suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.transport.abort()
@@ -388,7 +388,7 @@ async def shut_out(transport: HttpTransport, context: ssl.SSLContext) -> bool:
     with suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", transport.port, ssl=context)
         try:
-            writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
             async with asyncio.timeout(PATIENCE_S):
                 return await reader.read() == b""
         finally:
@@ -467,7 +467,9 @@ async def test_a_keyed_node_that_asks_an_open_one_is_told_so() -> None:
     assert open_one.heard == []
 
 
-@pytest.mark.parametrize("words", [b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 64])
+@pytest.mark.parametrize(
+    "words", [b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\0" * 64]
+)
 async def test_nothing_is_served_in_plain_text(words: bytes) -> None:
     boris = speaking(member("boris"))
     async with keyed(member("boris"), boris) as transport:

@@ -150,7 +150,7 @@ def counted(node: NodeProcess, who: str) -> dict[str, int]:
 
 def post(body: bytes, kind: str = "exchange", length: int | None = None) -> bytes:
     size = len(body) if length is None else length
-    head = b"POST /v1/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /v1/%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     return head % (kind.encode(), size) + body
 
 
@@ -171,7 +171,7 @@ async def test_what_is_no_message_is_refused_and_counted(nodes: Nodes) -> None:
             (post(asked, length=2**62), f"body has {2**62} bytes, expected {len(asked)}"),
             (post(poison), "payload has a value that is not finite"),
             (
-                b"POST /v1/probe HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"POST /v1/probe HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
                 b"4\r\n\0\0\0\0\r\n",
                 "body has no length",
             ),
