@@ -10,7 +10,7 @@ import ipaddress
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +46,9 @@ from p2pfl.ports import Discovery, Journal, Learner
 
 _NOBODY = "0" * 32
 """An id to check an announcement with, before the state directory says who we are."""
+
+_PORT = "port"
+"""File in the state directory: where the node listened last."""
 
 _RENEWAL_S = 60.0
 """Between two looks at the certificate: it has hours left when a new one is due."""
@@ -187,11 +190,11 @@ async def assembled(ready: Prepared) -> AsyncIterator[Assembled]:
             bind=config.bind,
         )
         closing.callback(page.close)
-        transport = HttpTransport(
-            config.bind, config.port, config.limits, config.advertise, credentials, [page.mount]
-        )
+        transport = _listening(config, path / _PORT, credentials, page)
         closing.callback(transport.close)
         state = closing.enter_context(StateDir.open(path, run=config.run, layout=learner.layout))
+        with suppress(OSError):
+            (path / _PORT).write_text(f"{transport.port}\n", encoding="ascii")
         checkpoints = Checkpoints(
             path, learner.layout, run=config.run, node=state.node, incarnation=state.incarnation
         )
@@ -228,6 +231,22 @@ async def assembled(ready: Prepared) -> AsyncIterator[Assembled]:
             conditions=conditions.Device(config.courtesy),
         )
         yield Assembled(node, journal, page, curves, credentials)
+
+
+def _listening(
+    config: DeviceConfig, last: Path, credentials: Credentials | None, page: Page
+) -> HttpTransport:
+    """A transport at the port the node had last, where any will do and that one is free.
+
+    So an open page, and whoever knows the address, finds it again after a restart.
+    """
+    others = config.limits, config.advertise, credentials, [page.mount]
+    if config.port == 0:
+        with suppress(OSError, ValueError, NetworkError):
+            port = int(last.read_text(encoding="ascii"))
+            if 1024 <= port < 65536:
+                return HttpTransport(config.bind, port, *others)
+    return HttpTransport(config.bind, config.port, *others)
 
 
 async def journalled(being: Assembled) -> str:
