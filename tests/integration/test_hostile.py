@@ -210,9 +210,9 @@ async def test_a_packet_that_does_not_fit_is_refused_with_the_reason(nodes: Node
         assert isinstance(late, Refused)
         assert late.reason is Reason.INCARNATION
         now = await victim.status()
-        assert counted(victim, stranger.id) == dict.fromkeys(
-            ("run", "layout", "recipient", "shape", "incarnation"), 1
-        )
+        # the victim may have asked the stranger meanwhile, which is not there
+        counts = {why: n for why, n in counted(victim, stranger.id).items() if why != "unreachable"}
+        assert counts == dict.fromkeys(("run", "layout", "recipient", "shape", "incarnation"), 1)
         assert counted(victim, victim.id) == {"self": 1}
         assert now["others"][stranger.address].startswith("other model (layout ffff")
 
