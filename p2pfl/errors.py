@@ -8,6 +8,7 @@
     ├── NetworkError           ours: no usable interface, port in use, multicast refused
     └── PeerError              the peer's: recorded against the peer, never stops the node
         ├── PeerUnreachable    it could not be connected to: the request never left
+        │   └── PeerGone       its device says that nobody listens there
         ├── PeerTimeout        it did not answer in time: the request may have taken effect
         └── WireError          it sent bytes that are not a message
 
@@ -47,6 +48,10 @@ class PeerError(P2pflError):
 
 class PeerUnreachable(PeerError):  # noqa: N818 (reads as a statement about the peer)
     """The peer could not be connected to; the request never left this node."""
+
+
+class PeerGone(PeerUnreachable):
+    """The device at the peer's address refused the connection: no process listens there."""
 
 
 class PeerTimeout(PeerError):  # noqa: N818

@@ -40,6 +40,8 @@ class Member:
         due: when a suspect is dead, or a dead one is asked again.
         retry_s: the pause before the retry after that.
         is_new: it has to be told who else there is.
+        is_gone: since it spoke last, its device refused a direct probe: nobody listens there.
+        is_mute: we were told of it and asked it, and it never spoke to us.
     """
 
     node: str
@@ -58,6 +60,8 @@ class Member:
     due: float = math.inf
     retry_s: float = 0.0
     is_new: bool = False
+    is_gone: bool = False
+    is_mute: bool = False
 
     @property
     def incarnation(self) -> int:

@@ -17,6 +17,8 @@ Rules of the file:
 - A suspicion is vouched for, never just passed on: who hears one asks the member itself, and
   spreads it only if that fails or enough others vouch. So whoever sends us a suspicion confirms it,
   and Lifeguard's timeout shrinks with the number of senders.
+- Whoever never spoke to us and does not answer when asked was perhaps made up: it is dead to us at
+  once, which we tell nobody, and only its own words make it alive. It is asked again like others.
 - Hearsay is bounded: it may be ahead of what the member itself told us by `HEARSAY_JUMP`, and not
   at all once the member's words have shown it wrong. A lie lasts until the next direct contact, and
   the dead are asked again, at least every `RETRY_MAX_S`, until they are forgotten.
@@ -47,6 +49,8 @@ GREETING = 56
 """Rumours a newcomer gets at once from each one it meets; a message holds no more than 64."""
 GREETINGS = 4
 """Newcomers that are greeted so per probe interval: when all start at once, none needs it."""
+GONE = 0.5
+"""Part of a suspect's time that it has where its device says that nobody listens there."""
 
 _RANK = {Status.ALIVE: 0, Status.SUSPECT: 1, Status.DEAD: 2}
 
@@ -190,8 +194,15 @@ class Membership:
         """Somebody asked to probe for us answered that it could not reach the target either."""
         self._probing.helped(target)
 
-    def unanswered(self, target: str, now: float) -> list[MemberChanged]:
-        """A probe failed; an indirect one also ends by itself if nobody says so."""
+    def unanswered(self, target: str, now: float, *, is_gone: bool = False) -> list[MemberChanged]:
+        """A probe failed; an indirect one also ends by itself if nobody says so.
+
+        Args:
+            is_gone: a direct one was refused by the device: no process listens there.
+        """
+        member = self._known.get(target)
+        if member is not None:
+            member.is_gone |= is_gone
         self._no_answer(target, now)
         self.due = min(self.due, now)
         return self.changes()
@@ -289,6 +300,7 @@ class Membership:
         is_new_life = version[0] > member.told[0]
         member.own_steps = own_steps if is_new_life else max(member.own_steps, own_steps)
         if member.told == UNTOLD:
+            member.is_mute = False
             self._members.somebody_new_spoke()
         member.told, member.told_steps, member.heard = version, own_steps, now
         restarted = version[0] > before[0]
@@ -323,6 +335,8 @@ class Membership:
                 self._accuse(member, sender, now)
             return
         if status is not Status.DEAD and not member.addresses:
+            return
+        if status is not Status.DEAD and member.is_mute:
             return
         member.version = version
         if sender == member.node:
@@ -375,6 +389,8 @@ class Membership:
     ) -> None:
         was_dead = member.status is Status.DEAD
         member.left = left
+        if status is Status.ALIVE:
+            member.is_gone = False
         self._members.set_status(member, status, now)
         self._news.withhold(member.node)
         if status is Status.DEAD:
@@ -417,6 +433,8 @@ class Membership:
         """Count a suspicion (Lifeguard, LHA-Suspicion).
 
         With c of k expected confirmations, a suspect has max - (max - min) log(c+1) / log(k+1).
+        Where its device refused our probe nothing was lost and nobody is slow: what is left to
+        wait for is a restart, and `GONE` of that time is enough.
         """
         expected = max(0, round(self._config.suspicion_mult) - 2)
         if self._members.live_count - 2 < expected:
@@ -426,7 +444,7 @@ class Membership:
             return
         member.accusers += (accuser,)
         confirmed = len(member.accusers) - 1
-        least = self._suspicion_s()
+        least = self._suspicion_s() * (GONE if member.is_gone else 1.0)
         most = least * max(1.0, self._config.suspicion_max_mult)
         share = min(1.0, math.log(confirmed + 1) / math.log(expected + 1)) if expected else 1.0
         self._expire_at(member, member.since + most - share * (most - least))
@@ -436,6 +454,10 @@ class Membership:
     def _no_answer(self, target: str, now: float) -> None:
         if self._probing.failed(target, now):
             member = self._known[target]
+            if member.told == UNTOLD:
+                member.is_mute = True
+                self._become(member, Status.DEAD, "never answered", now)
+                return
             if member.status is Status.ALIVE:
                 self._become(member, Status.SUSPECT, "no answer", now)
             self._accuse(member, self._me, now)

@@ -38,6 +38,7 @@ from p2pfl.config import LimitsConfig
 from p2pfl.core import wire
 from p2pfl.core.compression import Bytes
 from p2pfl.core.messages import Ack, Packet, Probe, Reason, Refused, not_reached
+from p2pfl.edge import running
 from p2pfl.edge.bodies import (
     GRACE_S,
     SMALL_BYTES,
@@ -55,6 +56,7 @@ from p2pfl.edge.static import join, parse
 from p2pfl.errors import (
     ConfigError,
     PeerError,
+    PeerGone,
     PeerTimeout,
     PeerUnreachable,
     WireError,
@@ -74,7 +76,6 @@ _FORWARD_S = 0.5
 _PULLS_AT_ONCE = 4
 """Each is answered with a model of its own, however slowly it is read."""
 _PAUSED = web.RequestKey("paused", bool)
-_FIELDS, _FIELD_BYTES, _LINE_BYTES = 40, 4096, 1024
 
 STALLED_BYTES = 2 << 20
 """What one inbound connection makes us keep at most, whatever its other end does or leaves undone.
@@ -154,19 +155,7 @@ class HttpTransport:
         app.router.add_get("/v1/status", answering.status)
         for mount in self._mounts:
             mount(app, service, connections.turn)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=connections.log(),
-            auto_decompress=False,
-            keepalive_timeout=75.0,
-            lingering_time=2.0,
-            max_headers=_FIELDS,
-            max_field_size=_FIELD_BYTES,
-            max_line_size=_LINE_BYTES,
-            read_bufsize=_BUFFER_BYTES,
-            shutdown_timeout=1.0,
-        )
+        runner = running.runner(app, connections, _BUFFER_BYTES)
         await runner.setup()
         assert runner.server is not None
         server = None if self.credentials is None else self.credentials.server_context()
@@ -243,7 +232,11 @@ class HttpTransport:
                 return answer
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             why = refused_by_them(error) or error
-            raise PeerUnreachable(f"cannot connect to {address}: {why}") from None
+            is_closed = isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+                error.os_error, ConnectionRefusedError
+            )
+            failure = PeerGone if is_closed else PeerUnreachable
+            raise failure(f"cannot connect to {address}: {why}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PeerTimeout(f"{address} broke off: {error or type(error).__name__}") from None
         except (UnicodeError, ValueError) as error:

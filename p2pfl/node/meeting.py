@@ -54,7 +54,8 @@ class Meeting:
         if isinstance(reached.body, Ack):
             members.answered(ask.target, clock())
         else:
-            self._vitals.note(members.unanswered(ask.target, clock()))
+            told = members.unanswered(ask.target, clock(), is_gone=reached.is_gone)
+            self._vitals.note(told)
 
     async def _probe_through(self, relay: str, address: str, ask: Ask) -> None:
         members, target = self._vitals.members, ask.target

@@ -32,7 +32,7 @@ from p2pfl.core.messages import (
     mismatch,
     payload_of,
 )
-from p2pfl.errors import PeerError, PeerUnreachable, WireError
+from p2pfl.errors import PeerError, PeerGone, PeerUnreachable, WireError
 from p2pfl.node.vitals import Vitals
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,14 @@ class Reached:
 
     Attributes:
         detail: what went wrong, in a sentence.
+        is_gone: the device answered that nobody listens at that address.
     """
 
     packet: Packet | None
     outcome: str
     seconds: float
     detail: str = ""
+    is_gone: bool = False
 
     @property
     def body(self) -> Body | None:
@@ -112,13 +114,14 @@ class Requests:
         expected: str | None = None,
     ) -> Reached:
         """Send a packet to an address; `expected` is who should live there, if that is known."""
-        vitals, started = self._vitals, self._vitals.clock()
+        vitals, started, is_gone = self._vitals, self._vitals.clock(), False
         try:
             async with asyncio.timeout(timeout):
                 room = self._bounded(room)
                 reply = await vitals.transport.request(address, packet, room, begin)
         except PeerUnreachable as error:
             outcome, detail = "unreachable", str(error)
+            is_gone = isinstance(error, PeerGone)
         except TimeoutError:
             outcome, detail = "timeout", f"no answer within {timeout:.1f} s"
         except PeerError as error:
@@ -159,7 +162,7 @@ class Requests:
             vitals.accuse(expected, Reason.MALFORMED)
         else:
             vitals.tally.against(expected or address, outcome)
-        return Reached(None, outcome, vitals.clock() - started, detail)
+        return Reached(None, outcome, vitals.clock() - started, detail, is_gone)
 
     def _bounded(self, room: Callable[[int], Bytes] | None) -> Callable[[int], Bytes]:
         """An answer may claim any size; ours is the largest that can be of use."""

@@ -97,10 +97,11 @@ def _look_around(vitals: Vitals) -> None:
     if live is not vitals.seen_live and vitals.reports is not None and vitals.figures is not None:
         vitals.seen_live = live
         vitals.reports.keep(frozenset(live))
-        vitals.figures.count_as_first(live[0] == vitals.id)
     if met is not vitals.seen_met and vitals.figures is not None:
         vitals.seen_met, vitals.acquainted = met, frozenset(met)
         vitals.figures.keep(vitals.acquainted)
+        # of those met: somebody who was only heard of may be made up, and would make no ticks
+        vitals.figures.count_as_first(met[0] == vitals.id)
 
 
 def _of_me(vitals: Vitals, number: int, now: float) -> Report:

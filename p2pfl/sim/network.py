@@ -31,7 +31,7 @@ from p2pfl.core.messages import (
     not_reached,
     payload_of,
 )
-from p2pfl.errors import PeerError, PeerTimeout, PeerUnreachable, WireError
+from p2pfl.errors import PeerError, PeerGone, PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Forward, Service, Sighting, Traffic
 from p2pfl.sim.faults import Conditions, Ways
 from p2pfl.sim.links import Links
@@ -124,7 +124,7 @@ class Network:
         source, target = call.source, call.target
         if not target.is_serving:
             # a closed port answers at once, unless the answer gets lost too
-            refused = PeerUnreachable(f"{target.address} refuses connections")
+            refused = PeerGone(f"{target.address} refuses connections")
             self._carry(source, target, 0, target.host, self._tell, call, refused)
             return
         nbytes = _size(call.packet)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from p2pfl.config import MembershipConfig
 from p2pfl.core.events import MemberChanged
 from p2pfl.core.members import ADDRESSES, HEARSAY_JUMP
-from p2pfl.core.membership import GREETING, GREETINGS, Membership
+from p2pfl.core.membership import GONE, GREETING, GREETINGS, Membership
 from p2pfl.core.messages import Rumour, Status
 from p2pfl.core.probing import RETRY_MAX_S, URGENT_PROBES, Ask
 
@@ -532,6 +532,61 @@ def test_in_a_swarm_of_three_nobody_can_confirm_so_a_suspect_has_the_least_time(
     membership = view("bc")
     membership.learn([say("c", SUSPECT)], "b", 1.0)
     assert member(membership, "c").due == pytest.approx(1 + suspicion_s(3))
+
+
+def test_a_suspect_whose_device_refused_our_probe_has_a_part_of_the_time():
+    for is_gone, part in ((False, 1.0), (True, GONE)):
+        membership = view("bc")
+        [ask] = [ask for now in (1.0, 2.0) for ask in membership.tick(now)][:1]
+        membership.unanswered(ask.target, 2.5, is_gone=is_gone)
+        assert [each.target for each in membership.tick(2.5) if each.via] == [ask.target]
+        membership.unanswered(ask.target, 3.0)
+        suspect = member(membership, ask.target)
+        assert (suspect.status, suspect.since) == (SUSPECT, 3.0)
+        assert suspect.due == pytest.approx(3.0 + part * suspicion_s(3))
+
+
+def test_a_suspect_that_refused_and_came_back_has_the_whole_time_again():
+    membership = view("bc")
+    [ask] = [ask for now in (1.0, 2.0) for ask in membership.tick(now)][:1]
+    membership.unanswered(ask.target, 2.5, is_gone=True)
+    membership.tick(2.5)
+    membership.unanswered(ask.target, 3.0)
+    hear(membership, ask.target, 3.1)
+    assert member(membership, ask.target).status is ALIVE
+    assert not member(membership, ask.target).is_gone
+
+
+def test_who_never_spoke_and_does_not_answer_is_dead_at_once_and_not_by_our_word():
+    membership = view("bcde")
+    membership.learn([say("x")], "b", 1.0)
+    assert "x" in membership.live()
+    while any(rumour.node != "a" for rumour in membership.rumours(64)[1:]):
+        pass
+    _, changes = watch(membership, 1.0, 4.0, answering="bcde")
+    assert [(change.peer, change.reason) for change in changes] == [("x", "never answered")]
+    assert all(rumour.node != "x" for rumour in membership.rumours(64))
+
+
+def test_hearsay_does_not_bring_back_who_never_answered_but_its_own_word_does():
+    membership = view("bcde")
+    membership.learn([say("x")], "b", 1.0)
+    watch(membership, 1.0, 4.0, answering="bcde")
+    membership.learn([say("x", ALIVE, 1, 9), say("x", SUSPECT, 2)], "b", 5.0)
+    membership.learn([say("x", ALIVE, 900)], "c", 5.0)
+    assert membership.status_of("x") is DEAD
+    hear(membership, "x", 6.0)
+    assert membership.status_of("x") is ALIVE
+    membership.learn([say("x", DEAD, 2)], "b", 60.0)
+    membership.learn([say("x", ALIVE, 3)], "b", 61.0)
+    assert membership.status_of("x") is ALIVE, "once met, hearsay counts again"
+
+
+def test_who_never_answered_is_asked_again():
+    membership = view("bcde")
+    membership.learn([say("x")], "b", 1.0)
+    asks, _ = watch(membership, 1.0, 20.0, answering="bcde")
+    assert len([at for at, ask in asks if ask.target == "x" and not ask.via]) >= 3
 
 
 def test_a_suspicion_is_passed_on_only_by_who_vouches_for_it():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from p2pfl.config import NodeConfig
-from p2pfl.core.events import Event, Exchanged, Fault, Started, Stopped
+from p2pfl.core.events import Event, Exchanged, Fault, MemberChanged, Started, Stopped
 from p2pfl.core.messages import Exchange, Packet
 from p2pfl.learning.quadratic import Quadratic
 from p2pfl.ports import Learner
@@ -85,6 +85,25 @@ def play(found: World, script: Callable[[], Awaitable[None]]) -> None:
 
     found.play(whole)
     assert found.deaths == {}
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 20])
+def test_a_killed_process_is_dead_to_all_others_within_five_seconds(n: int) -> None:
+    found, notes = world(n)
+
+    async def script() -> None:
+        await asyncio.sleep(8.3)
+        found.kill(found.machines[0])
+        await asyncio.sleep(5.0)
+
+    play(found, script)
+    victim = found.machines[0].disk.node
+    dead = {
+        place
+        for place, event in notes.events
+        if isinstance(event, MemberChanged) and (event.peer, event.status) == (victim, "dead")
+    }
+    assert dead == set(range(1, n))
 
 
 def age(found: World, place: int = 0) -> int:
