@@ -129,6 +129,7 @@ class Estimates:
         consensus_distance: root of the mean squared distance of a model from the mean of all
             (PROTOCOL section 2), by sketches that all make at the same moment, or nearly: as soon
             as they hear of a tick. While models move fast it is also how far they move meanwhile.
+            Of the tick before the newest one, so some seconds old; None until there were two.
     """
 
     count: float | None
@@ -169,6 +170,7 @@ class SwarmFigures:
         self._has_changed = False
         self._changed_at = -math.inf
         self._settled: tuple[float, Estimates] | None = None
+        self._distance: float | None = None
 
     def __len__(self) -> int:
         return len(self._partners)
@@ -210,8 +212,14 @@ class SwarmFigures:
             value[LOSS], value[HAS_LOSS] = min(max(loss, -_LOSS_MOST), _LOSS_MOST), 1.0
 
     def moved(self, sketch: Floats) -> None:
-        """Where our weights are at this tick, (BUCKETS,); not finite is as if it were not there."""
-        value = self._value
+        """Where our weights are at this tick, (BUCKETS,); not finite is as if it were not there.
+
+        What the distances of the tick before came to is read now, and shown until the next one:
+        all had the time since to agree on it, and soon everybody's next distance stirs it up.
+        """
+        value, own = self._value, self.averages()
+        if own[HAS_SQUARED] > _SHARE_LEAST and own[SQUARED] >= 0:
+            self._distance = math.sqrt(own[SQUARED] / own[HAS_SQUARED])
         value[HAS_SKETCH:HAS_SQUARED] = 0.0
         if np.isfinite(sketch).all():
             value[HAS_SKETCH] = 1.0
@@ -384,9 +392,7 @@ class SwarmFigures:
             worst_tenth_accuracy=worst,
             mean_loss=float(own[LOSS] / own[HAS_LOSS]) if own[HAS_LOSS] > _SHARE_LEAST else None,
             shares=shares,
-            consensus_distance=math.sqrt(max(float(own[SQUARED] / own[HAS_SQUARED]), 0.0))
-            if own[HAS_SQUARED] > _SHARE_LEAST
-            else None,
+            consensus_distance=self._distance,
         )
 
 

@@ -342,6 +342,8 @@ def test_a_node_alone_knows_itself() -> None:
     alone.measured(0.725, -3.5)
     alone.moved(np.arange(BUCKETS, dtype=float))
     alone.compare()
+    assert alone.estimates().consensus_distance is None, "shown from the next tick on"
+    alone.moved(np.arange(BUCKETS, dtype=float))
     found = alone.estimates()
     assert (found.count, found.reporting) == (1.0, 1.0)
     assert (found.mean_accuracy, found.worst_tenth_accuracy) == (0.725, 0.725)
@@ -398,6 +400,9 @@ def test_nodes_without_an_accuracy_or_a_sketch_do_not_dilute_those_that_have_one
     for each in world.nodes:
         each.compare()
     world.mix(60, rng)
+    nothing = np.full(BUCKETS, np.nan)
+    for place, each in enumerate(world.nodes):
+        each.moved(sketches[place] if place < 2 else nothing)
     exact = np.linalg.norm(sketches[0] - sketches[1]) / 2
     for each in world.nodes:
         found = each.estimates()

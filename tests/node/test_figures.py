@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,18 +138,22 @@ def test_the_consensus_distance_is_known_without_anybody_seeing_two_models() -> 
     async def script() -> None:
         for place, learner in enumerate(learners):
             swarm.start(f"{place:02x}", learner, train={"cycle_min_s": 0.5, "momentum": 0.0})
-        await asyncio.sleep(40)
+        await asyncio.sleep(30)
+        exact: deque[float] = deque(maxlen=40)
         ratios = []
-        for _ in range(15):
-            await asyncio.sleep(2.3)
-            exact = consensus_distance(np.stack(swarm.vectors()))
-            for name in ("00", "05", "0b"):
-                found = estimates(swarm, name).consensus_distance
-                assert found is not None
-                ratios.append(found / exact)
-        # sketches of one run share their error; models move on while averages follow
-        assert 0.85 < np.mean(ratios) < 1.15
-        assert np.std(ratios) < 0.25
+        for moment in range(180):
+            await asyncio.sleep(0.25)
+            exact.append(consensus_distance(np.stack(swarm.vectors())))
+            if moment < 40 or moment % 9:
+                continue
+            found = [estimates(swarm, name).consensus_distance for name in ("00", "05", "0b")]
+            assert all(found)
+            # what is shown was so within the last ten seconds, but for the error of the sketches
+            assert 0.9 * min(exact) < min(found) <= max(found) < 1.1 * max(exact)
+            ratios.append(np.array(found) / exact[-1])
+        assert 0.85 < np.mean(ratios) < 1.15, "sketches of one run share their error"
+        # the distance itself varies by 0.11 of its mean, and what is shown is some seconds old
+        assert np.std(ratios) < 0.16
 
     swarm.play(script)
 
