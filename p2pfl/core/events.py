@@ -56,10 +56,12 @@ class Exchanged:
         outcome: flow, adopt, adopted, cancelled, busy, refused, unreachable, timeout, wire.
         weight: the mixing weight that was applied, 0 where nothing was mixed.
         staleness: tau in cycles, as the answerer measured it.
-        distance: l2 norm of the flow divided by its weight: how far apart the two models were.
+        distance: l2 norm of the flow divided by its weight: how far apart the two models were; of
+            what was refused for it, what was measured.
         bytes_in, bytes_out: of payloads.
         seconds: from the request to its answer, at the asker; arrival of the payload, at the
             answerer.
+        reach: the most that `distance` might have been, where it was refused for it; else 0.
     """
 
     at: float
@@ -72,6 +74,7 @@ class Exchanged:
     bytes_in: int = 0
     bytes_out: int = 0
     seconds: float = 0.0
+    reach: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,15 @@ class Mixed:
     Attributes:
         outcome: as in `events.Exchanged`; `refused: ` is the peer's word, `REJECTED` is ours.
         norm: size of the flow, complete once the work was driven to its end; None if none flowed.
+        distance, reach: how far away a model was that was refused for it, and what was the most.
     """
 
     outcome: str
     weight: float = 0.0
     staleness: float = 0.0
     norm: FlowNorm | None = None
+    distance: float = 0.0
+    reach: float = 0.0
 
 
 class GossipState:
@@ -329,8 +332,10 @@ class GossipState:
                 moved = FlowNorm()
                 for at in pieces(self.x.size):
                     moved.takes(squared(answer.payload.values(at)))
-                most = _ROUNDING * pending.weight * pending.clip
-                return Mixed(f"{REJECTED}{Reason.CLIP}") if moved.norm > most else None
+                distance, reach = moved.norm / pending.weight, _ROUNDING * pending.clip
+                if distance <= reach:
+                    return None
+                return Mixed(f"{REJECTED}{Reason.CLIP}", distance=distance, reach=reach)
             case Swap() if is_judged:
                 return None
             case Flow() | Swap() | Adopt() | Adopted():
@@ -342,8 +347,9 @@ class GossipState:
         assert self.robust is not None
         distance, norm = distance_and_norm(self.x, model)
         self.gate.measured(norm)
-        if distance > self.gate.farthest():
-            return Mixed(f"{REJECTED}{Reason.NORM}")
+        farthest = self.gate.farthest()
+        if distance > farthest:
+            return Mixed(f"{REJECTED}{Reason.NORM}", distance=distance, reach=farthest)
         self.gate.passed(peer, distance, age)
         self._grow_older(age)
         self.arrived.pop(peer, None)
@@ -571,11 +577,12 @@ class GossipState:
             return swap, kept, self.snapshots.encode(self.x, mine)
         distance, norm = distance_and_norm(self.x, ask.payload)
         self.gate.measured(norm)
-        if distance > self.gate.reach:
+        reach = self.gate.reach
+        if distance > reach:
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
-            detail = f"{distance:.3g} away, expected at most {self.gate.reach:.3g}"
-            refusal = Refused(Reason.DISTANCE, detail)
-            return refusal, Mixed(f"{REJECTED}{Reason.DISTANCE}"), nothing
+            refusal = Refused(Reason.DISTANCE, f"{distance:.3g} away, expected at most {reach:.3g}")
+            rejected = Mixed(f"{REJECTED}{Reason.DISTANCE}", distance=distance, reach=reach)
+            return refusal, rejected, nothing
         clip = self.gate.clip() if ask.clip == 0 else min(self.gate.clip(), ask.clip)
         self.gate.passed(peer, distance, ask.age)
         shortened = min(1.0, clip / distance) if distance > 0 else 1.0

@@ -307,10 +307,11 @@ class Vitals:
                 mixed.outcome,
                 mixed.weight,
                 mixed.staleness,
-                distance or 0.0,
+                distance or mixed.distance,
                 _payload_bytes(received),
                 _payload_bytes(sent),
                 seconds,
+                mixed.reach,
             )
         )
 

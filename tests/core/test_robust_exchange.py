@@ -45,6 +45,8 @@ def test_a_model_out_of_reach_is_refused_and_changes_nothing():
     assert isinstance(answer, Refused)
     assert answer.reason is Reason.DISTANCE
     assert mixed.outcome == "rejected: distance"
+    size = np.linalg.norm(x)
+    assert (mixed.distance, mixed.reach) == pytest.approx((0.31 * size, 0.3 * size), rel=1e-3)
     assert (state.x == x).all()
 
 
@@ -104,6 +106,9 @@ def test_a_flow_larger_than_what_was_agreed_is_rejected():
     mixed, work = i.settle(pending, Flow(pending.seq, 1000, 0.5, 0.0, sound(lie)))
     finished(work)
     assert mixed.outcome == "rejected: clip"
+    assert (mixed.distance, mixed.reach) == pytest.approx(
+        (1.2 * ask.clip, 1.05 * ask.clip), rel=1e-3
+    )
     assert (i.x == x).all()
     pending, _ = asked(i, "j", 0.0)
     mixed, work = i.settle(pending, Flow(pending.seq, 1000, 0.5, 0.0, sound(honest)))
