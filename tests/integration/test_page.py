@@ -12,6 +12,8 @@ async_api = pytest.importorskip("playwright.async_api", reason="playwright is no
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PATIENCE_MS = 60_000
+DEATH_MS = 5_000
+"""What the page promises: a process that was killed is shown as dead after so long."""
 SAYS = """([name, state]) => [...document.querySelectorAll("tbody tr")].some(
   (row) => row.textContent.includes(name) && row.textContent.includes(state))"""
 
@@ -35,7 +37,7 @@ async def test_a_browser_sees_a_node_die_come_back_and_leave(nodes: Nodes) -> No
         await page.goto(f"http://{anna.address}/")
         await page.wait_for_function(SAYS, arg=["boris", "training"])
         await boris.kill()
-        await page.wait_for_function(SAYS, arg=["boris", "dead"])
+        await page.wait_for_function(SAYS, arg=["boris", "dead"], timeout=DEATH_MS)
         boris.start()
         await page.wait_for_function(SAYS, arg=["boris", "training"])
         assert troubles == []
