@@ -20,12 +20,12 @@ from p2pfl.cli.saying import say
 from p2pfl.errors import ConfigError, NetworkError
 
 if TYPE_CHECKING:
-    from p2pfl.cli.watching.memory import Memory, Merged
+    from p2pfl.cli.watching.memory import Memory
+    from p2pfl.cli.watching.picture import Merged
     from p2pfl.cli.watching.source import Nodes, Source
     from p2pfl.edge.credentials import Credentials
     from p2pfl.ports import Sighting
 
-_BROWSE_S = 2.0
 _FIRST_S = 1.0
 
 
@@ -114,29 +114,14 @@ def _asked(address: str, credentials: Credentials | None) -> str:
     Raises:
         ConfigError: it is none, or its scheme is not the one that the nodes speak.
     """
-    from p2pfl.edge.static import parse
+    from p2pfl.cli.lookup import address_of
 
-    scheme, colons, rest = address.partition("://")
-    if colons and scheme == "https" and credentials is None:
-        raise ConfigError(
-            f"'{address}': nodes speak https in a run with a key; give that too: --key-file FILE"
-        )
-    bare = (rest if colons else address).partition("/")[0]
-    try:
-        parse(bare)
-    except ConfigError:
+    found = address_of(address, credentials)
+    if found is None:
         raise ConfigError(
             f"'{address}' is no address of a node; expected HOST:PORT as `p2pfl node` prints"
-        ) from None
-    return bare
-
-
-def _fits(seen: Sighting, run: str | None, credentials: Credentials | None) -> bool:
-    from p2pfl.edge.announcement import is_keyed, tagged
-
-    if credentials is not None:
-        return seen.run == tagged(credentials.tag)
-    return not is_keyed(seen.run) and (run is None or seen.run == run)
+        )
+    return found
 
 
 def _seen(
@@ -154,29 +139,18 @@ def _seen(
     Raises:
         NetworkError: there is none, or there are several runs to choose from.
     """
-    from p2pfl.edge.mdns import browse
+    from p2pfl.cli.lookup import fits, none_fits, sighted
 
-    seen = [one for one in asyncio.run(browse(_BROWSE_S, interfaces)) if one.addresses]
-    ours = [one for one in seen if _fits(one, run, credentials)]
+    seen = asyncio.run(sighted(interfaces))
+    ours = [one for one in seen if fits(one, run, credentials)]
     runs = sorted({one.run for one in ours if one.run})
     if len(runs) > 1:
         names = ", ".join(f"'{name}'" for name in runs)
         raise NetworkError(f"nodes of {len(runs)} runs were seen: {names}; choose one with --run")
-    if ours:
-        return ours
-    if seen and run is None and credentials is None:
-        raise NetworkError(
-            "only nodes of runs with a key were seen; give it: --key-file FILE, or --cert FILE "
-            "--state-dir DIR"
-        )
-    if not must:
-        return []
-    if seen:
-        others = ", ".join(sorted({f"'{one.run}'" for one in seen if one.run}))
-        raise NetworkError(f"no node of this run was seen, but of {others}")
-    raise NetworkError(
-        "no node was seen; give its address (p2pfl watch HOST:PORT), or ask `p2pfl doctor`"
-    )
+    # where all are of runs with a key, none that comes will be shown without it
+    if not ours and (must or (seen and run is None and credentials is None)):
+        raise none_fits(seen, run, credentials)
+    return ours
 
 
 def _source(
@@ -186,6 +160,7 @@ def _source(
     interfaces: Sequence[str],
     credentials: Credentials | None,
 ) -> Nodes:
+    from p2pfl.cli.lookup import fits
     from p2pfl.cli.watching.source import Nodes
     from p2pfl.edge.mdns import Mdns
 
@@ -193,7 +168,7 @@ def _source(
         asked,
         found=found,
         search=None if asked else lambda: Mdns(None, interfaces=interfaces).events(),
-        fits=lambda seen: _fits(seen, run, credentials),
+        fits=lambda seen: fits(seen, run, credentials),
         credentials=credentials,
     )
 

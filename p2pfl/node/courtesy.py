@@ -226,6 +226,11 @@ class Courtesy:
 
     # --- saying so ------------------------------------------------------------------------------
 
+    @property
+    def only_slows(self) -> bool:
+        """Whether the bound on the rate is all that holds back: training and mixing go on."""
+        return self._told.keys() == {"rate"}
+
     def holding(self) -> list[str]:
         """What is held back and why, a sentence each."""
         return list(self._reasons().values())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import p2pfl
 from p2pfl.core.figures import HISTOGRAM, SwarmFigures
+from p2pfl.core.members import UNTOLD
 from p2pfl.core.reports import Told
 from p2pfl.core.tally import STALENESS_EDGES
 from p2pfl.node.telling import state_of
@@ -51,6 +52,8 @@ def describe(vitals: Vitals) -> dict[str, Any]:
                 "name": vitals.names.get(member.node),
                 "addresses": list(member.addresses),
                 "status": member.status.value,
+                # who never spoke to us may be made up
+                "is_met": member.told != UNTOLD,
                 "incarnation": member.incarnation,
                 "own_steps": member.own_steps,
                 "heard_ago_s": round(now - member.heard, 3),

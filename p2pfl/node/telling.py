@@ -38,11 +38,12 @@ def state_of(vitals: Vitals) -> str:
     """What the node is doing, in a word."""
     if vitals.leaving:
         return "leaving"
-    if vitals.holding:
+    if vitals.holding and not vitals.courtesy.only_slows:
         return "holding"
     if vitals.cycles == 0:
         return "starting"
-    return "training" if len(vitals.members.alive()) > 1 else "alone"
+    is_alone = len(set(vitals.members.alive()) & set(vitals.members.met())) == 1
+    return "alone" if is_alone else "training"
 
 
 def ride(vitals: Vitals, body: Body, to: str) -> tuple[tuple[Report, ...], Figures | None]:

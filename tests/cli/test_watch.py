@@ -23,7 +23,7 @@ from p2pfl.edge.mdns import Mdns
 from p2pfl.edge.nodekey import NodeKey
 from p2pfl.edge.runkey import RunKey
 from p2pfl.errors import ConfigError, NetworkError
-from tests.cli.watch_server import Moving, Server, id_of, view
+from tests.cli.watch_server import Moving, Server, heard_of, id_of, view
 
 PATIENCE_S = 60.0
 COMMAND = [sys.executable, "-m", "p2pfl", "watch"]
@@ -180,6 +180,19 @@ async def test_into_a_pipe_it_is_a_line_now_and_then_until_interrupted() -> None
     assert (process.returncode, errors) == (0, b"")
     assert all(re.match(r"\d\d:\d\d:\d\d  ", line) for line in lines)
     assert all(line[:-1].isprintable() for line in lines)
+
+
+async def test_a_flood_of_invented_members_is_one_figure_in_a_line() -> None:
+    entries = view(0)["nodes"] + heard_of(20)
+    node = server(nodes=entries, unlisted=312)
+    async with asyncio.timeout(PATIENCE_S), node.running():
+        process = await lined(node.address)
+        assert process.stdout is not None
+        lines = [(await process.stdout.readline()).decode() for _ in range(4)]
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert "3 nodes: 3 training, and 332 only heard of  " in lines[-1]
+    assert not [line for line in lines if "a-0" in line]
 
 
 async def test_whoever_reads_may_stop_reading() -> None:

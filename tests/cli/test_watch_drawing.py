@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from p2pfl.cli.watching.columns import COLUMNS, GAP, MARKS, arranged, chosen, name_width
 from p2pfl.cli.watching.drawing import Curve, Spans, bars, bounds, plot
-from p2pfl.cli.watching.memory import Memory, Merged, Row
-from p2pfl.cli.watching.plain import line, refusals, table
+from p2pfl.cli.watching.memory import Memory
+from p2pfl.cli.watching.picture import Merged, Row
+from p2pfl.cli.watching.plain import estimated, line, lonely, refusals, table
 from p2pfl.cli.watching.reading import STATES, read_view
 from p2pfl.cli.watching.source import Contact, Said, Tie
 from p2pfl.cli.watching.wording import counted, entry, figure, fit, span, tied, volume, whole, width
-from tests.cli.watch_server import id_of, told, view
+from tests.cli.watch_server import heard_of, id_of, told, view
 
 NUMBER = st.floats(0, 1e12)
 
@@ -206,6 +207,14 @@ def test_equal_rows_stay_in_the_order_of_their_names() -> None:
         assert labels(order) == ["anna", "boris", "chloe", "dora"]
 
 
+def test_whoever_was_only_heard_of_comes_last_however_it_is_sorted() -> None:
+    found = merged(nodes=[*heard_of(2), *view(0, 3)["nodes"]]).rows
+    for column in COLUMNS:
+        for is_reversed in (False, True):
+            order = labels(arranged(found, column.key, is_reversed=is_reversed))
+            assert set(order[3:]) == {"a-000", "a-001"}, column.key
+
+
 def test_every_column_sorts() -> None:
     for column in COLUMNS:
         assert len(arranged(rows(), column.key, is_reversed=True)) == 4
@@ -255,6 +264,34 @@ def test_a_table_of_lines_tells_all() -> None:
     assert "left out  10.0.0.9:4000: other run 'garden'" in rest
     assert "silent    127.0.0.1:9: connection refused" in rest
     assert all(one.isprintable() for one in lines)
+
+
+def test_those_only_heard_of_are_one_figure_besides_the_nodes() -> None:
+    found = merged(nodes=[*view(0, 3)["nodes"], *heard_of(20)], unlisted=1312)
+    lines = table(found).splitlines()
+    assert lines[0] == "run 'kitchen'  3 nodes: 3 training, and 1,332 only heard of"
+    assert lines[7].split()[:4] == ["a-000", "only", "heard", "of"]
+    assert lines[27:29] == ["and 1,312 more that were only heard of", ""]
+    assert "3 nodes: 3 training, and 1,332 only heard of" in line(found)
+    assert "only heard of" not in table(merged())
+
+
+def test_a_node_that_is_alone_does_not_speak_of_a_swarm() -> None:
+    swarm = view(0)["swarm"] | {"count": None, "consensus_distance": None}
+    entries = [told(0, is_self=True, state="alone")]
+    single = merged(nodes=entries, swarm=swarm)
+    assert estimated(single) == [
+        "no other node yet: these are this node's own figures",
+        "accuracy 0.875, loss 0.520",
+    ]
+    assert "accuracy 0.900" in line(single)
+    assert "~" not in line(single)
+    # whoever was only heard of is no company
+    assert lonely(merged(nodes=[*entries, *heard_of(3)], swarm=swarm)) == lonely(single)
+    gone = merged(nodes=[*entries, told(1, state="dead")], swarm=swarm)
+    assert estimated(gone)[0] == "all others are gone"
+    assert lonely(merged()) == ""
+    assert lonely(merged(nodes=entries, swarm=None)) == "no other node yet"
 
 
 def test_a_swarm_without_estimates_has_a_table_and_a_line() -> None:

@@ -6,18 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.cli.watching.memory import (
-    MERGES_MAX,
-    POINTS_MAX,
-    TIMELINE_MAX,
-    Memory,
-    Merged,
-    Row,
-)
+from p2pfl.cli.watching.memory import Memory
+from p2pfl.cli.watching.picture import Merged, Row
 from p2pfl.cli.watching.plain import jsonable
-from p2pfl.cli.watching.reading import read_happening, read_merge, read_view
+from p2pfl.cli.watching.reading import HEARD_OF, read_happening, read_merge, read_view
 from p2pfl.cli.watching.source import Contact, Said, Tie
-from tests.cli.watch_server import id_of, merge, told, view
+from p2pfl.cli.watching.tracks import MERGES_MAX, POINTS_MAX, TIMELINE_MAX
+from tests.cli.watch_server import heard_of, id_of, merge, told, view
 
 NOW = 5000.0
 
@@ -144,6 +139,33 @@ def test_who_heard_of_a_node_last_knows_its_state() -> None:
     tells(memory, 1, changed(1, node_2={"state": "training", "heard_ago_s": 1.0}))
     found = row(memory.merged(NOW), 2)
     assert (found.state, found.heard_ago_s, found.known_by) == ("training", 1.0, 2)
+
+
+def test_whoever_spoke_to_one_of_them_was_not_only_heard_of() -> None:
+    memory = Memory()
+    tells(memory, 0, changed(0, node_2={"state": HEARD_OF, "heard_ago_s": 0.0}))
+    assert row(memory.merged(NOW), 2).state == HEARD_OF
+    tells(memory, 1, changed(1, node_2={"state": "training", "heard_ago_s": 9.0}))
+    assert row(memory.merged(NOW), 2).state == "training"
+
+
+def test_invented_members_come_last_and_count_for_nothing() -> None:
+    memory = Memory()
+    body = view(0, unlisted=312)
+    body["nodes"] += heard_of(20)
+    tells(memory, 0, body)
+    found = memory.merged(NOW)
+    assert [one.label for one in found.rows[:4]] == ["anna", "boris", "chloe", "a-000"]
+    assert (len(found.met), found.heard_of, found.unlisted) == (3, 332, 312)
+    assert found.states == {"training": 3}
+    assert found.mean_accuracy == pytest.approx(0.89)
+
+
+def test_what_several_leave_out_is_not_counted_twice() -> None:
+    memory = Memory()
+    tells(memory, 0, view(0, unlisted=300))
+    tells(memory, 1, view(1, unlisted=280))
+    assert memory.merged(NOW).unlisted == 300
 
 
 def test_refusals_add_up_and_one_denial_is_a_denial() -> None:
@@ -334,7 +356,17 @@ def test_the_picture_as_json_has_the_names_of_a_view() -> None:
     tells(memory, 0, view(0))
     body, found = view(0), jsonable(memory.merged(NOW))
     shared = {"format", "at", "run", "is_keyed", "trust", "topology", "parameters", "nodes"}
-    shared |= {"others", "swarm", "staleness", "merges", "timeline", "curves", "rates", "holding"}
+    shared |= {
+        "unlisted",
+        "others",
+        "swarm",
+        "staleness",
+        "merges",
+        "timeline",
+        "curves",
+        "rates",
+        "holding",
+    }
     assert shared <= set(body) & set(found)
     assert found["swarm"] == body["swarm"]
     assert found["staleness"] == body["staleness"]

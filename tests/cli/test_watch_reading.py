@@ -50,6 +50,10 @@ def test_a_view_is_read_as_the_contract_says() -> None:
     assert found.timeline[0].kind == "started"
     assert len(found.curves[id_of(2)]) == len(found.swarm_curve) == 30
     assert found.rates.exchanges_per_s == 1.25
+    assert found.unlisted == 0
+    assert [read_view(view(0, unlisted=more)).unlisted for more in (7, -7, "7", None)] == [
+        *(7, 0, 0, 0),
+    ]
 
 
 def test_what_is_null_is_unknown() -> None:

@@ -13,12 +13,14 @@ from textual.widgets import Input
 
 from p2pfl.cli.watching.columns import COLUMNS
 from p2pfl.cli.watching.memory import Memory
-from p2pfl.cli.watching.panes import Accuracies, Head, NodeTable
+from p2pfl.cli.watching.nodetable import NodeTable
+from p2pfl.cli.watching.panes import Head
 from p2pfl.cli.watching.reading import read_view
-from p2pfl.cli.watching.screen import Kept, Sheet, WatchApp
+from p2pfl.cli.watching.screen import Kept, WatchApp
+from p2pfl.cli.watching.sheets import Sheet
 from p2pfl.cli.watching.source import Contact, News, Nodes, Said, Source, Tie
 from p2pfl.cli.watching.wording import width
-from tests.cli.watch_server import Moving, Server, id_of, name_of, view
+from tests.cli.watch_server import Moving, Server, heard_of, id_of, name_of, told, view
 
 PATIENCE_S = 30.0
 NOW = 5000.0
@@ -179,6 +181,23 @@ async def test_what_is_logged_is_shown_and_kept_for_afterwards() -> None:
     assert [record.getMessage() for record in kept.lines] == ["mDNS waits", "a detail"]
 
 
+async def test_invented_members_stand_below_the_others_and_the_rest_is_one_figure() -> None:
+    body = view(0, 3, unlisted=312)
+    async with shown(made(nodes=heard_of(20) + body["nodes"], unlisted=312), LARGE) as (app, pilot):
+        head = "3 nodes: 3 training, and 332 only heard of"
+        await sees(app, pilot, head, "nodes and 312 more that were only heard of", "◌ heard of")
+        assert names(app)[:4] == ["anna*", "boris", "chloe", "a-000"]
+        await pilot.press("s", "s", "r")
+        assert names(app)[:3] == ["anna*", "boris", "chloe"]
+
+
+async def test_a_node_that_is_alone_is_told_so() -> None:
+    alone = told(0, is_self=True, state="alone")
+    async with shown(made(1, nodes=[alone]), LARGE) as (app, pilot):
+        await sees(app, pilot, "no other node yet: these are this node's own figures")
+        assert "worst tenth        ~" not in text(app)
+
+
 # --- keys ----------------------------------------------------------------------------------------
 
 
@@ -261,10 +280,10 @@ async def test_tab_and_arrows_go_through_the_panes_and_show_each() -> None:
 
 async def test_up_and_down_mark_a_node_and_its_curve_stands_out() -> None:
     async with shown(made(300), USUAL) as (app, pilot):
-        table, curves = app.query_one(NodeTable), app.query_one(Accuracies)
-        assert curves.marked is None
+        table = app.query_one(NodeTable)
+        assert "━ boris" not in text(app)
         await pilot.press("down")
-        assert curves.marked == table.marked == id_of(1)
+        assert table.marked == id_of(1)
         assert "━ boris" in text(app)
         await pilot.press("end")
         last = names(app)[-1]
@@ -351,7 +370,7 @@ async def test_several_nodes_are_one_picture() -> None:
             await until(pilot, lambda: "● 3 of 3 live" in text(app))
             await until(pilot, lambda: {"anna*", "boris*", "chloe*", "dora"} <= set(names(app)))
             await until(pilot, lambda: "(said by all)" in text(app))
-            assert "at the 3 nodes" in text(app)
+            await sees(app, pilot, "at the 3 nodes")
 
 
 async def test_a_swarm_of_hundreds_is_drawn_in_time() -> None:

@@ -82,6 +82,7 @@ def view(place: int, count: int = 3, at: float = 1000.0, **changes: Any) -> dict
         "started": at - 60,
         "incarnation": 1,
         "nodes": entries,
+        "unlisted": 0,
         "others": {},
         "links": [],
         "swarm": {
@@ -113,6 +114,14 @@ def view(place: int, count: int = 3, at: float = 1000.0, **changes: Any) -> dict
         "rates": {"bytes_in_per_s": 1e5, "bytes_out_per_s": 2e5, "exchanges_per_s": 1.25},
         "holding": [],
     } | changes
+
+
+def heard_of(count: int) -> list[dict[str, Any]]:
+    """Entries of `nodes` that were made up; their names come before all others."""
+    return [
+        told(100 + place, name=f"a-{place:03}", state="only heard of", accuracy=1.0)
+        for place in range(count)
+    ]
 
 
 def merge(at: float, peer: str, **changes: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from p2pfl.core.events import (
     Stopped,
 )
 from p2pfl.edge.page.feed import MERGES, TIMELINE, Feed
-from p2pfl.edge.page.view import number
+from p2pfl.edge.page.view import HEARD_OF, number
 from tests.node.swarm import Memory
 
 ANNA, BORIS, CHLOE, DORA = (letter * 32 for letter in "abcd")
@@ -40,6 +40,7 @@ def member(node: str, **more: Any) -> dict[str, Any]:
         "incarnation": 2,
         "own_steps": 500,
         "heard_ago_s": 0.4,
+        "is_met": True,
     } | more
 
 
@@ -162,8 +163,8 @@ def test_the_view_has_every_key_of_its_format() -> None:
     view = Looked().record(STARTED).view()
     assert set(view) == {
         *("format", "at", "node", "name", "run", "is_keyed", "version", "trust", "topology"),
-        *("parameters", "uptime_s", "started", "incarnation", "nodes", "others", "links"),
-        *("swarm", "staleness", "merges", "timeline", "curves", "rates", "holding"),
+        *("parameters", "uptime_s", "started", "incarnation", "nodes", "unlisted", "others"),
+        *("links", "swarm", "staleness", "merges", "timeline", "curves", "rates", "holding"),
     }
     assert view["format"] == 1
     assert view["at"] == 1e9 + 100
@@ -258,6 +259,58 @@ def test_the_first_view_gives_the_rates_since_the_start() -> None:
     assert looked.view()["rates"]["bytes_in_per_s"] == 100
 
 
+# --- members that were only heard of -------------------------------------------------------------
+
+
+def invented(place: int) -> str:
+    return f"{place:032x}"
+
+
+def heard_of(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [member(invented(place), is_met=False, **more) for place in range(count)]
+
+
+def test_whoever_never_spoke_was_only_heard_of_whatever_others_say() -> None:
+    members = [*heard_of(1), member(BORIS, is_met=False, status="dead")]
+    looked = Looked(status(*members, reports=[report(invented(0))]))
+    assert [node["state"] for node in looked.view()["nodes"][1:]] == [HEARD_OF, HEARD_OF]
+    assert looked.view()["unlisted"] == 0
+
+
+@pytest.mark.parametrize(("met", "listed"), [(0, 20), (3, 20), (20, 20), (21, 21), (150, 150)])
+def test_of_those_only_heard_of_no_more_are_listed_than_have_spoken(met: int, listed: int) -> None:
+    spoke = [member(f"f{place:031x}") for place in range(met)]
+    view = Looked(status(*heard_of(300), *spoke)).view()
+    states = [node["state"] for node in view["nodes"][1:]]
+    assert states == [HEARD_OF] * listed + ["unknown"] * met
+    assert view["unlisted"] == 300 - listed
+
+
+def test_the_alive_with_fresh_figures_are_listed_first() -> None:
+    members = heard_of(60)
+    for place in range(40):
+        members[place]["status"] = "dead"
+    fresh, old = [invented(place) for place in range(50, 60)], invented(49)
+    told = [report(node) for node in fresh] + [report(old, told_ago_s=600.0)]
+    looked = Looked(status(*members, reports=told))
+    found = [node["node"] for node in looked.view()["nodes"][1:]]
+    assert found == [invented(place) for place in range(40, 60)]
+    looked.status["members"].append(member(BORIS, is_met=False))
+    looked.status["reports"].append(report(BORIS))
+    later = [node["node"] for node in looked.later().view()["nodes"][1:]]
+    assert later == [*(each for each in found if each != old), BORIS]
+
+
+def test_links_and_curves_are_of_those_that_are_listed() -> None:
+    members, last = heard_of(30), invented(29)
+    shown = report(invented(0), recent=[{"peer": invented(1), "ago_s": 1.0}])
+    hidden = report(last, told_ago_s=600.0, recent=[{"peer": ANNA, "ago_s": 1.0}])
+    looked = Looked(status(*members, member(BORIS), reports=[shown, hidden, report(BORIS)]))
+    view = looked.view()
+    assert [(link["a"], link["b"]) for link in view["links"]] == [(invented(0), invented(1))]
+    assert set(view["curves"]["nodes"]) == {invented(0), BORIS}
+
+
 # --- merges and their why ------------------------------------------------------------------------
 
 
@@ -331,9 +384,42 @@ def test_the_timeline_tells_the_life_of_a_member() -> None:
     ]
 
 
-def test_who_was_dead_before_this_node_came_is_no_news() -> None:
-    looked = Looked().record(changed("dead", 1, "rumour"), changed("alive", 1, "heard"))
-    assert looked.timeline == [("back", BORIS, "it speaks again")]
+def test_who_was_dead_before_this_node_came_is_no_news_until_it_speaks() -> None:
+    looked = Looked().record(changed("dead", 1, "rumour"))
+    assert looked.timeline == []
+    looked.later().record(changed("alive", 1, "heard"))
+    assert looked.timeline == [("joined", BORIS, "met")]
+
+
+def test_whoever_is_only_heard_of_comes_and_dies_without_an_entry() -> None:
+    looked = Looked().record(
+        changed("alive", 1, "rumour"),
+        changed("suspect", 1, "no answer"),
+        changed("dead", 1, "suspicion confirmed"),
+        changed("suspect", 1, f"suspected by {BORIS}", CHLOE),
+        changed("alive", 1, "rumour", CHLOE),
+        changed("dead", 1, "left", CHLOE),
+    )
+    assert looked.timeline == []
+
+
+def test_whoever_was_only_heard_of_joins_with_its_first_word() -> None:
+    looked = Looked(status(member(BORIS, is_met=False), member(CHLOE, status="dead")))
+    looked.record(changed("alive", 1, "rumour"))
+    assert looked.timeline == []
+    # membership says nothing of the first word of somebody that it believes alive already
+    looked.later().status = status(member(BORIS), member(CHLOE, status="dead"))
+    assert looked.timeline == [("joined", BORIS, "met")]
+    looked.later().record(changed("dead", 1, "suspicion confirmed"))
+    assert [kind for kind, _, _ in looked.timeline] == ["joined", "dead"]
+
+
+def test_a_flood_of_invented_members_does_not_push_out_what_is_known_of_the_others() -> None:
+    looked = Looked().record(changed("alive", 1, "met"), changed("dead", 1, "no answer"))
+    for place in range(3000):
+        looked.record(changed("alive", 1, "rumour", invented(place)))
+    looked.record(changed("alive", 2, "restarted"))
+    assert [kind for kind, _, _ in looked.timeline] == ["joined", "dead", "restarted"]
 
 
 def test_faults_suspensions_and_denials_are_told_once() -> None:

@@ -101,6 +101,9 @@ def test_a_bounded_node_takes_its_rate_and_no_exchange_is_lost() -> None:
         assert moved == pytest.approx(RATE * SECONDS, rel=0.1)
         assert swarm.nodes["a"].vitals.holding[0].startswith("exchanges ")
         assert "MB/s" in swarm.nodes["a"].vitals.holding[0]
+        # it only does the same more slowly
+        assert swarm.nodes["a"].vitals.courtesy.only_slows
+        assert swarm.nodes["a"]._answering.status()["state"] == "training"
 
     swarm.play(script)
     assert swarm.outcomes("a", "asked") <= {"flow", "busy"}
@@ -180,6 +183,7 @@ def test_in_quiet_hours_a_node_rests_and_stays_a_member() -> None:
         assert node.vitals.holding == [
             "training and exchanges rest until 22:03: quiet hours 22:00-22:03"
         ]
+        assert not node.vitals.courtesy.only_slows
         assert node._answering.status()["state"] == "holding"
         memory, cycles = swarm.memories["1"], node.vitals.cycles
         # what was trained is on the disk

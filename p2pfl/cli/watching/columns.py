@@ -1,16 +1,17 @@
 """The columns of the table of nodes: what each shows, how it sorts, which go first if it is narrow.
 
-Rule of the file: pure. Whoever has no figure comes last, whichever way the table is sorted.
+Rule of the file: pure. Whoever has no figure comes last, whichever way the table is sorted, and
+whoever was only heard of after all others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from p2pfl.cli.watching.memory import Row
-from p2pfl.cli.watching.reading import STATES
+from p2pfl.cli.watching.picture import Row
+from p2pfl.cli.watching.reading import HEARD_OF, STATES
 from p2pfl.cli.watching.wording import figure, ratio, span, volume, whole, width
 
 Value: TypeAlias = float | str | None
@@ -27,6 +28,7 @@ MARKS = {
     "suspect": "▲",
     "dead": "✕",
     "unknown": "·",
+    HEARD_OF: "◌",
 }
 """The shape of each state; the page has the same, so that nothing hangs on colours."""
 
@@ -53,6 +55,22 @@ class Column:
     is_number: bool = True
 
 
+def _state(row: Row) -> str:
+    # in as many columns as the others take
+    return f"{MARKS[row.state]} {row.state if row.is_met else 'heard of'}"
+
+
+def _figure(
+    key: str, title: str, columns: int, rank: int, meaning: str, write: Callable[[Any], str]
+) -> Column:
+    """A column of what nodes tell: `key` is the name of it in `Told`."""
+
+    def value(row: Row) -> Any:
+        return getattr(row.told, key)
+
+    return Column(key, title, columns, rank, meaning, value, lambda row: write(value(row)))
+
+
 COLUMNS: tuple[Column, ...] = (
     Column(
         *("node", "node", NAME_MIN, 0, "name of the node; * if it is watched itself"),
@@ -63,49 +81,17 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         *("state", "state", 10, 1, "what it does, as it says itself or as others see it"),
         value=lambda row: float(STATES.index(row.state)),
-        text=lambda row: f"{MARKS[row.state]} {row.state}",
+        text=_state,
         is_number=False,
     ),
-    Column(
-        *("accuracy", "acc", 5, 2, "accuracy on its test data"),
-        value=lambda row: row.told.accuracy,
-        text=lambda row: ratio(row.told.accuracy),
-    ),
-    Column(
-        *("loss", "loss", 6, 4, "mean training loss of its latest cycle"),
-        value=lambda row: row.told.loss,
-        text=lambda row: figure(row.told.loss),
-    ),
-    Column(
-        *("age", "age", 5, 6, "steps that its model has seen, its own and others'"),
-        value=lambda row: row.told.age,
-        text=lambda row: whole(row.told.age),
-    ),
-    Column(
-        *("cycles", "cyc", 5, 7, "cycles of training that it did"),
-        value=lambda row: row.told.cycles,
-        text=lambda row: whole(row.told.cycles),
-    ),
-    Column(
-        *("staleness", "stale", 6, 5, "mean staleness of what it mixed, in its cycles"),
-        value=lambda row: row.told.staleness,
-        text=lambda row: figure(row.told.staleness),
-    ),
-    Column(
-        *("distance", "dist", 6, 8, "distance of its model to those it mixed"),
-        value=lambda row: row.told.distance,
-        text=lambda row: figure(row.told.distance),
-    ),
-    Column(
-        *("bytes_in", "in", 6, 9, "bytes that came in"),
-        value=lambda row: row.told.bytes_in,
-        text=lambda row: volume(row.told.bytes_in),
-    ),
-    Column(
-        *("bytes_out", "out", 6, 10, "bytes that went out"),
-        value=lambda row: row.told.bytes_out,
-        text=lambda row: volume(row.told.bytes_out),
-    ),
+    _figure("accuracy", "acc", 5, 2, "accuracy on its test data", ratio),
+    _figure("loss", "loss", 6, 4, "mean training loss of its latest cycle", figure),
+    _figure("age", "age", 5, 6, "steps that its model has seen, its own and others'", whole),
+    _figure("cycles", "cyc", 5, 7, "cycles of training that it did", whole),
+    _figure("staleness", "stale", 6, 5, "mean staleness of what it mixed, in its cycles", figure),
+    _figure("distance", "dist", 6, 8, "distance of its model to those it mixed", figure),
+    _figure("bytes_in", "in", 6, 9, "bytes that came in", volume),
+    _figure("bytes_out", "out", 6, 10, "bytes that went out", volume),
     Column(
         *("told_ago_s", "told", 6, 3, "how old these figures are"),
         value=lambda row: row.told_ago_s,
@@ -145,7 +131,7 @@ def arranged(rows: Iterable[Row], sort: str, *, is_reversed: bool, wanted: str =
     # twice, because sorting is stable: equal ones stay in the order of their names
     known.sort(key=lambda pair: (pair[1].label.casefold(), pair[1].node))
     known.sort(key=lambda pair: _rank(pair[0]), reverse=is_reversed)
-    return [row for _, row in known] + unknown
+    return sorted([row for _, row in known] + unknown, key=lambda row: not row.is_met)
 
 
 def _rank(value: Value) -> tuple[float, str]:

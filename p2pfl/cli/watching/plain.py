@@ -7,13 +7,16 @@ anything but text, so that it goes well through a pipe.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from p2pfl.cli.watching.columns import COLUMNS, NAME_MAX
-from p2pfl.cli.watching.memory import Merged, Row
-from p2pfl.cli.watching.reading import Estimate, Histogram
+from p2pfl.cli.watching.picture import Merged, Row
+from p2pfl.cli.watching.reading import Estimate, Histogram, Merge, Told
 from p2pfl.cli.watching.source import Tie
 from p2pfl.cli.watching.wording import (
+    NOBODY,
+    alone,
     clock,
     counted,
     entry,
@@ -22,6 +25,7 @@ from p2pfl.cli.watching.wording import (
     mixed,
     ratio,
     tied,
+    unlisted,
     volume,
     width,
 )
@@ -43,7 +47,7 @@ def table(found: Merged) -> str:
     )
     lines = [f"run '{found.run}'  {counted(found)}", f"{kind}", ""]
     lines += _rows(found.rows)
-    lines.append("")
+    lines += [unlisted(found), ""] if found.unlisted else [""]
     lines += [f"swarm     {text}" for text in estimated(found)]
     lines.append(f"traffic   {traffic(found)}")
     lines += [f"holding   {found.label(node)}: {why}" for node, why in found.holding]
@@ -62,7 +66,7 @@ def line(found: Merged) -> str:
     """How it stands, in one line."""
     swarm = found.swarm
     parts = [clock(found.at), f"{found.run or 'no run yet'}", counted(found)]
-    if swarm is not None and swarm.mean_accuracy is not None:
+    if swarm is not None and swarm.mean_accuracy is not None and not alone(found):
         parts.append(
             f"accuracy ~{ratio(swarm.mean_accuracy)} "
             f"worst tenth ~{ratio(swarm.worst_tenth_accuracy)} "
@@ -80,16 +84,40 @@ def line(found: Merged) -> str:
 
 def estimated(found: Merged) -> list[str]:
     """What the nodes believe of the swarm, in one or two sentences."""
-    swarm = found.swarm
-    if swarm is None:
-        return ["no estimate yet: nodes need to exchange some models first"]
+    swarm, why = found.swarm, lonely(found)
+    words = [f"{word} {value}" for word, value in estimates(found).items()]
+    if swarm is None or why:
+        return [why, ", ".join(words)] if words else [why]
     return [
         f"about {figure(swarm.count)} nodes, {figure(_reporting(swarm))} % tell an accuracy; "
         f"estimated by {found.estimates} of them",
-        f"mean accuracy ~{ratio(swarm.mean_accuracy)}, worst tenth "
-        f"~{ratio(swarm.worst_tenth_accuracy)}, mean loss ~{figure(swarm.mean_loss)}, "
-        f"consensus distance ~{figure(swarm.consensus_distance)}",
+        ", ".join(words[2:]),
     ]
+
+
+def lonely(found: Merged) -> str:
+    """Why there is no estimate of the swarm, or one of a single node; nothing if there is one."""
+    why = alone(found)
+    if found.swarm is None:
+        return why or "no estimate yet: nodes need to exchange some models first"
+    return f"{why}: these are this node's own figures" if why == NOBODY else why
+
+
+def estimates(found: Merged) -> dict[str, str]:
+    """Figures of the swarm by what they are; of a node that is alone only those that it has."""
+    swarm = found.swarm
+    if swarm is None:
+        return {}
+    if alone(found) == NOBODY:
+        return {"accuracy": ratio(swarm.mean_accuracy), "loss": figure(swarm.mean_loss)}
+    return {
+        "nodes": f"~{figure(swarm.count)}",
+        "telling": f"~{figure(_reporting(swarm))} %",
+        "mean accuracy": f"~{ratio(swarm.mean_accuracy)}",
+        "worst tenth": f"~{ratio(swarm.worst_tenth_accuracy)}",
+        "mean loss": f"~{figure(swarm.mean_loss)}",
+        "consensus distance": f"~{figure(swarm.consensus_distance)}",
+    }
 
 
 def traffic(found: Merged) -> str:
@@ -159,87 +187,33 @@ def jsonable(found: Merged) -> dict[str, Any]:
             for one in found.watched
         ],
         "nodes": [_plain_row(row) for row in found.rows],
+        "unlisted": found.unlisted,
         "others": dict(found.others),
         "swarm": None
         if found.swarm is None
-        else {
-            "count": found.swarm.count,
-            "reporting": found.swarm.reporting,
-            "mean_accuracy": found.swarm.mean_accuracy,
-            "worst_tenth_accuracy": found.swarm.worst_tenth_accuracy,
-            "mean_loss": found.swarm.mean_loss,
-            "histogram": _plain_histogram(found.swarm.histogram, "share"),
-            "consensus_distance": found.swarm.consensus_distance,
-        },
+        else asdict(found.swarm) | {"histogram": _plain_histogram(found.swarm.histogram, "share")},
         "staleness": _plain_histogram(found.staleness, "counts"),
-        "merges": [
-            {
-                "at": one.at,
-                "by": one.by,
-                "peer": one.merge.peer,
-                "role": one.merge.role,
-                "outcome": one.merge.outcome,
-                "weight": one.merge.weight,
-                "staleness": one.merge.staleness,
-                "distance": one.merge.distance,
-                "bytes_in": one.merge.bytes_in,
-                "bytes_out": one.merge.bytes_out,
-                "seconds": one.merge.seconds,
-                "is_accepted": one.merge.is_accepted,
-                "why": one.merge.why,
-            }
-            for one in found.merges
-        ],
-        "timeline": [
-            {
-                "at": one.at,
-                "kind": one.kind,
-                "node": one.node,
-                "detail": one.detail,
-                "by": list(one.by),
-            }
-            for one in found.timeline
-        ],
-        "curves": {
-            "nodes": {node: [list(p) for p in points] for node, points in found.curves.items()},
-            "swarm": [list(point) for point in found.swarm_curve],
-        },
-        "rates": {
-            "bytes_in_per_s": found.rates.bytes_in_per_s,
-            "bytes_out_per_s": found.rates.bytes_out_per_s,
-            "exchanges_per_s": found.rates.exchanges_per_s,
-        },
+        "merges": [{"at": one.at, "by": one.by} | _but(one.merge, "at") for one in found.merges],
+        "timeline": [asdict(one) for one in found.timeline],
+        "curves": {"nodes": found.curves, "swarm": found.swarm_curve},
+        "rates": asdict(found.rates),
         "holding": [{"by": by, "why": why} for by, why in found.holding],
     }
 
 
 def _plain_row(row: Row) -> dict[str, Any]:
-    told = row.told
-    return {
-        "node": row.node,
-        "name": told.name,
+    """What the newest teller said, and over it what all of them together say."""
+    own = ("state", "incarnation", "addresses", "told_ago_s", "heard_ago_s", "refusals")
+    return _but(row.told, "is_self") | {
+        **{key: getattr(row, key) for key in (*own, "suspended", "denied")},
         "is_watched": row.is_watched,
-        "state": row.state,
-        "incarnation": row.incarnation,
-        "addresses": list(row.addresses),
-        "age": told.age,
-        "own_steps": told.own_steps,
-        "cycles": told.cycles,
-        "cycle_s": told.cycle_s,
-        "loss": told.loss,
-        "accuracy": told.accuracy,
-        "staleness": told.staleness,
-        "distance": told.distance,
-        "bytes_in": told.bytes_in,
-        "bytes_out": told.bytes_out,
-        "holding": told.holding,
-        "told_ago_s": row.told_ago_s,
         "told_by": row.told_by,
-        "heard_ago_s": row.heard_ago_s,
-        "refusals": dict(row.refusals),
-        "suspended": dict(row.suspended),
-        "denied": row.denied,
     }
+
+
+def _but(one: Merge | Told, key: str) -> dict[str, Any]:
+    """All of it but this."""
+    return {name: value for name, value in asdict(one).items() if name != key}
 
 
 def _plain_histogram(found: Histogram, key: str) -> dict[str, Any]:

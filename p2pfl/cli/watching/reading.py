@@ -20,7 +20,12 @@ NODES_MAX = 2048
 LIST_MAX = 256
 POINTS_MAX = 1024
 
-STATES = ("training", "alone", "holding", "starting", "leaving", "suspect", "dead", "unknown")
+HEARD_OF = "only heard of"
+"""State of a node that never spoke to the one that tells, and may be made up."""
+STATES = (
+    *("training", "alone", "holding", "starting", "leaving", "suspect", "dead", "unknown"),
+    HEARD_OF,
+)
 """What a node can be, the best first."""
 
 Point: TypeAlias = tuple[float, float | None, float | None]
@@ -129,7 +134,11 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that one node knows, at one time by its own clock."""
+    """All that one node knows, at one time by its own clock.
+
+    Attributes:
+        unlisted: nodes that it only heard of, besides those in `nodes`.
+    """
 
     at: float
     node: str
@@ -143,6 +152,7 @@ class View:
     started: float | None
     incarnation: int | None
     nodes: tuple[Told, ...]
+    unlisted: int
     others: Mapping[str, str]
     swarm: Estimate | None
     staleness: Histogram
@@ -190,6 +200,7 @@ def read_view(body: object) -> View:
         started=_number(body.get("started")),
         incarnation=_whole(body.get("incarnation")),
         nodes=tuple(_nodes(body["nodes"])),
+        unlisted=max(0, _whole(body.get("unlisted")) or 0),
         others={
             clean(address, 64): _text(why)
             for address, why in list(_mapping(body.get("others")).items())[:LIST_MAX]

@@ -11,30 +11,17 @@ import time
 from collections import deque
 from typing import ClassVar
 
-from rich.console import Group, RenderableType
-from rich.text import Text
 from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
-from p2pfl.cli.watching.columns import COLUMNS, MARKS
+from p2pfl.cli.watching import contents
 from p2pfl.cli.watching.memory import Memory
-from p2pfl.cli.watching.panes import (
-    Accuracies,
-    Estimates,
-    Foot,
-    Head,
-    Merges,
-    NodeTable,
-    Pane,
-    Staleness,
-    Timeline,
-    details,
-    listed,
-)
+from p2pfl.cli.watching.nodetable import NodeTable
+from p2pfl.cli.watching.panes import Foot, Head, Pane
+from p2pfl.cli.watching.sheets import Sheet, details, explained
 from p2pfl.cli.watching.source import News, Source
 from p2pfl.ports import Clock
 
@@ -92,50 +79,10 @@ Sheet > VerticalScroll {
 }
 """
 
-_KEYS = (
-    ("q, ctrl-c", "quit"),
-    ("tab, right", "the next pane; shift-tab, left: the one before"),
-    ("up, down", "mark another node, or scroll; also page up and down, home, end"),
-    ("enter", "all about the marked node"),
-    ("s, S", "sort by the next column, or by the one before; a click on a head does it too"),
-    ("r", "sort the other way round"),
-    ("/", "show only nodes whose name, id, address or state contains a text; esc: all"),
-    ("d", "dark or light"),
-    ("?", "this help; esc closes it"),
-)
-
-
 _SHORT = (
     *(("q", "quit"), ("?", "help"), ("/", "filter"), ("s", "sort"), ("r", "reverse")),
     *(("tab", "pane"), ("enter", "details")),
 )
-
-
-class Sheet(ModalScreen[None]):
-    """A text over the panes."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter,question_mark", "dismiss", "close"),
-    ]
-
-    def __init__(self, text: RenderableType, node: str | None = None) -> None:
-        """With a text.
-
-        Args:
-            node: whose details these are; None: it is another text.
-        """
-        super().__init__()
-        self.node = node
-        self._text = text
-
-    def compose(self) -> ComposeResult:
-        """The text, to be scrolled."""
-        with VerticalScroll():
-            yield Static(self._text)
-
-    def show(self, text: RenderableType) -> None:
-        """Another text."""
-        self.query_one(Static).update(text)
 
 
 class WatchApp(App[None]):
@@ -171,6 +118,7 @@ class WatchApp(App[None]):
         self._memory = memory
         self._clock = clock
         self._found = memory.merged(clock())
+        self._marked: str | None = None
         self._is_news = True
         self._shown_at = 0.0
         self._warned: tuple[float, str] = (0.0, "")
@@ -183,12 +131,12 @@ class WatchApp(App[None]):
         with VerticalScroll(id="body", can_focus=False):
             with Vertical(id="left"):
                 yield NodeTable("nodes")
-                yield Accuracies("accuracy")
+                yield Pane("accuracy", "accuracy", contents.accuracies)
             with Vertical(id="right"):
-                yield Estimates("swarm")
-                yield Staleness("staleness")
-                yield Timeline("happened")
-                yield Merges("merges")
+                yield Pane("swarm", "swarm, as its nodes estimate it", contents.believed)
+                yield Pane("staleness", "staleness of exchanges, in cycles", contents.staleness)
+                yield Pane("happened", "what happened", contents.timeline)
+                yield Pane("merges", "latest exchanges, and why", contents.merges)
         yield Input(id="filter", placeholder="part of a name, an id, an address or a state")
         yield Foot(_SHORT)
 
@@ -226,7 +174,7 @@ class WatchApp(App[None]):
         main.query_one(Head).show(found, warning if now - at < _WARNING_S else "")
         main.query_one(NodeTable).show(found)
         for pane in main.query(Pane):
-            pane.show(found)
+            pane.show(found, self._marked)
         if isinstance(self.screen, Sheet) and self.screen.node is not None:
             self.screen.show(details(found, self.screen.node))
 
@@ -273,7 +221,7 @@ class WatchApp(App[None]):
     def action_explain(self) -> None:
         """Tell what the keys do and what the columns mean."""
         if not isinstance(self.screen, Sheet):
-            self.push_screen(Sheet(_help()))
+            self.push_screen(Sheet(explained()))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Choose while it is typed."""
@@ -288,35 +236,14 @@ class WatchApp(App[None]):
 
     def on_node_table_marked(self) -> None:
         """Its curve stands out."""
-        pane = self.screen_stack[0].query_one(Accuracies)
-        pane.marked = self._table.marked
-        pane.show(self._found)
+        self._marked = self._table.marked
+        self.screen_stack[0].query_one("#accuracy", Pane).show(self._found, self._marked)
 
     def on_node_table_details(self) -> None:
         """Open the sheet."""
         node = self._table.marked
         if node is not None and not isinstance(self.screen, Sheet):
             self.push_screen(Sheet(details(self._found, node), node))
-
-
-def _help() -> RenderableType:
-    marks = list(MARKS.items())
-    return Group(
-        Text("keys", "bold"),
-        listed(_KEYS, "bold"),
-        Text("\ncolumns", "bold"),
-        listed(((column.title, column.meaning) for column in COLUMNS), "bold"),
-        Text("\nstates", "bold"),
-        *(
-            Text("".join(f"{mark} {state:<12}" for state, mark in row))
-            for row in (marks[:4], marks[4:])
-        ),
-        Text(
-            "\nFigures with ~ are estimates that nodes make together. What one node says of "
-            "another is hearsay; 'told' says how old it is. Where there is no room for all "
-            "columns, enter shows the rest."
-        ),
-    )
 
 
 class Kept(logging.Handler):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import aiohttp
 
+from p2pfl.cli.lookup import unreachable
 from p2pfl.cli.watching.reading import (
     Happening,
     Merge,
@@ -31,7 +31,6 @@ from p2pfl.cli.watching.reading import (
     read_view,
 )
 from p2pfl.cli.watching.stream import EVENT_BYTES, Events
-from p2pfl.edge.listening import refused_by_them
 from p2pfl.edge.probes import session
 from p2pfl.errors import NetworkError, WireError
 from p2pfl.ports import Clock, Sighting
@@ -337,12 +336,7 @@ async def _check(response: aiohttp.ClientResponse, kind: str) -> None:
 def _why(error: Exception, silent_s: float) -> str:
     """What a failure means, in words."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        refusal, code = refused_by_them(error), error.os_error.errno
-        if refusal is not None:
-            return refusal
-        # asyncio's own text repeats the address; names that are not found have no system's code
-        said = os.strerror(code) if code and code > 0 else error.os_error.strerror
-        return clean(str(said or error.os_error)).lower()
+        return clean(unreachable(error))
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return f"no connection within {CONNECT_S:g} s"
     if isinstance(error, TimeoutError):

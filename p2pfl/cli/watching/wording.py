@@ -9,24 +9,28 @@ import time
 import unicodedata
 from collections.abc import Mapping
 
-from p2pfl.cli.watching.memory import Entry, Merged, Mixed, Watched
+from p2pfl.cli.watching.picture import Entry, Merged, Mixed, Watched
+from p2pfl.cli.watching.reading import HEARD_OF
 from p2pfl.cli.watching.source import Tie
 
-_KINDS = {
-    "started": "started",
-    "joined": "joined",
-    "suspect": "is suspected to be dead",
-    "dead": "is dead",
-    "left": "left",
-    "back": "is back",
-    "restarted": "was restarted",
-    "refused": "was refused",
-    "suspended": "is suspended",
-    "denied": "is denied",
-    "fault": "had a fault",
-    "rescued": "was rescued",
-    "held": "holds back",
+KINDS: Mapping[str, tuple[str, str]] = {
+    "started": ("started", "green"),
+    "joined": ("joined", "green"),
+    "suspect": ("is suspected to be dead", "yellow"),
+    "dead": ("is dead", "red"),
+    "left": ("left", ""),
+    "back": ("is back", "green"),
+    "restarted": ("was restarted", "green"),
+    "refused": ("was refused", "yellow"),
+    "suspended": ("is suspended", "yellow"),
+    "denied": ("is denied", "red"),
+    "fault": ("had a fault", "red"),
+    "rescued": ("was rescued", "green"),
+    "held": ("holds back", "cyan"),
 }
+"""What an entry of the timeline says, and its colour."""
+
+NOBODY = "no other node yet"
 
 
 # --- values -------------------------------------------------------------------------------------
@@ -95,15 +99,29 @@ def joined(counts: Mapping[str, int]) -> str:
 
 
 def counted(found: Merged) -> str:
-    """`6 nodes: 4 training, 1 suspect, 1 dead`."""
-    count = len(found.rows)
+    """`6 nodes: 4 training, 1 suspect, 1 dead, and 12 only heard of`."""
+    count = len(found.met)
     nodes = "no node" if not count else f"{count} node{'s' if count > 1 else ''}"
-    return f"{nodes}: {joined(found.states)}" if count else nodes
+    heard = f", and {found.heard_of:,} {HEARD_OF}" if found.heard_of else ""
+    return f"{nodes}: {joined(found.states)}{heard}" if count else f"{nodes}{heard}"
+
+
+def unlisted(found: Merged) -> str:
+    """`and 312 more that were only heard of`; nothing if all are listed."""
+    return f"and {found.unlisted:,} more that were {HEARD_OF}" if found.unlisted else ""
+
+
+def alone(found: Merged) -> str:
+    """Why figures of the swarm are those of one node, in words; nothing if there are more."""
+    there = sum(row.state != "dead" for row in found.met)
+    if there != 1:
+        return ""
+    return "all others are gone" if len(found.met) > 1 else NOBODY
 
 
 def entry(found: Merged, one: Entry) -> str:
     """`boris is dead: no answer for 5 s (said by anna, chloe)`."""
-    words = _KINDS.get(one.kind, one.kind)
+    words, _ = KINDS.get(one.kind, (one.kind, ""))
     detail = f": {one.detail}" if one.detail else ""
     tellers = [node for node in one.by if node != one.node]
     said = ""

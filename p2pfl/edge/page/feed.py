@@ -17,7 +17,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from p2pfl.core import events
 from p2pfl.core.events import Event, Exchanged, Fault, Measured, MemberChanged, Started, Stopped
 from p2pfl.core.gossip import REJECTED
+from p2pfl.core.messages import Status
 from p2pfl.edge.page import view as pages
 from p2pfl.edge.page import wording
 from p2pfl.edge.page.curves import Curves
@@ -148,10 +149,14 @@ class Feed:
 
     def _changed(self, event: MemberChanged) -> None:
         before = self._members.get(event.peer)
+        if before is None and not wording.is_own_word(event):
+            # only heard of: it may be made up, and is no news before it speaks
+            return
         _put(self._members, event.peer, Moment(event.status, event.incarnation))
         kind = kind_of(event, before)
         if kind is not None:
-            self._note(kind, event.peer, wording.of_member(event.reason))
+            reason = wording.FIRST_WORD if before is None else event.reason
+            self._note(kind, event.peer, wording.of_member(reason))
 
     def _failed(self, event: Fault) -> None:
         match event.kind:
@@ -266,7 +271,12 @@ class Feed:
         traffic = status["bytes_in"], status["bytes_out"]
         self._rates.read(self._clock(), *traffic, self.mixed[0])
         now, told = self._wall(), pages.reports(status)
+        shown = pages.listed(status, told)
+        self._meet(shown)
+        known = {self._node, *(member["node"] for member in shown)}
         for node, report in told.items():
+            if node not in known:
+                continue
             number = report["incarnation"], report["number"]
             accuracy, loss = pages.number(report["accuracy"]), pages.number(report["loss"])
             if self._numbers.get(node) == number or (accuracy is None and loss is None):
@@ -281,10 +291,18 @@ class Feed:
                 swarm["worst_tenth_accuracy"],
                 swarm["consensus_distance"],
             )
-        known = {self._node, *told, *(member["node"] for member in status["members"])}
         self._curves.forget_all_but(known)
         for node in self._numbers.keys() - known:
             del self._numbers[node]
+
+    def _meet(self, members: Iterable[Mapping[str, Any]]) -> None:
+        """Note who has spoken that was only heard of: membership has no event for that."""
+        for member in members:
+            node, state = member["node"], member["status"]
+            if member["is_met"] and node not in self._members:
+                _put(self._members, node, Moment(state, member["incarnation"]))
+                if state != Status.DEAD:
+                    self._note("joined", node, wording.of_member(wording.FIRST_WORD))
 
 
 def _put(known: dict[Any, Any], key: Any, value: Any) -> None:

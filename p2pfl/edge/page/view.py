@@ -1,5 +1,9 @@
 """`/v1/view`: the whole swarm, as one node knows it, as plain JSON values.
 
+Whoever is in an open run can make up members. So of those that this node only heard of, no more
+are listed than of those that spoke to it (or `HEARD_OF_LEAST`), and it is said how many there are
+besides. In a large swarm of honest nodes it takes minutes until all have spoken.
+
 Rule of the file: a pure function of a status and of what the feed remembers. What others say of
 themselves is hearsay; what is no finite number is null, and what nobody told is null too, never 0.
 """
@@ -7,7 +11,7 @@ themselves is hearsay; what is no finite number is null, and what nobody told is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from p2pfl.core.events import Exchanged
@@ -18,6 +22,13 @@ FORMAT = 1
 LINK_S = 60.0
 """A link is shown for so long after its newest exchange."""
 
+HEARD_OF = "only heard of"
+"""State of a member that never spoke to this node, whatever others say of it."""
+
+HEARD_OF_LEAST = 20
+"""So many of these are listed however few have spoken."""
+
+_FRESH_S = 60.0
 _DENIED_SHOWN = 64
 _TOLD = ("age", "own_steps", "cycles", "bytes_in", "bytes_out")
 _MEASURED = ("cycle_s", "loss", "accuracy", "staleness", "distance")
@@ -35,37 +46,79 @@ def reports(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {report["node"]: report for report in status.get("reports") or ()}
 
 
-def nodes(status: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All nodes that are known: this one first, then the members, then who is denied."""
-    told = reports(status)
+def listed(
+    status: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The members that are shown, in their order: all that were met, and some only heard of.
+
+    Of these the alive come first, then those with fresh figures, then the others by their ids, so
+    that the choice stays the same from one view to the next.
+
+    Args:
+        told: see `reports`.
+    """
+    members = status["members"]
+    heard_of = [member for member in members if not member["is_met"]]
+    most = max(HEARD_OF_LEAST, len(members) - len(heard_of))
+    if len(heard_of) <= most:
+        return list(members)
+
+    def rank(member: Mapping[str, Any]) -> tuple[bool, bool, str]:
+        report = told.get(member["node"])
+        is_fresh = report is not None and report["told_ago_s"] <= _FRESH_S
+        return member["status"] != Status.ALIVE, not is_fresh, member["node"]
+
+    chosen = {member["node"] for member in sorted(heard_of, key=rank)[:most]}
+    return [member for member in members if member["is_met"] or member["node"] in chosen]
+
+
+def nodes(
+    status: Mapping[str, Any],
+    told: Mapping[str, Mapping[str, Any]],
+    members: Iterable[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """The nodes that are shown: this one first, then the members, then who is denied.
+
+    Args:
+        told: see `reports`.
+        members: see `listed`.
+    """
     found = [_own(status)]
-    found += [_other(member, told.get(member["node"]), status) for member in status["members"]]
-    known = {node["node"] for node in found}
+    found += [_other(member, told.get(member["node"]), status) for member in members]
+    known = {status["node"], *(member["node"] for member in status["members"])}
     banned = [node for node in status["denied"] if node not in known]
     found += [_banned(node, status) for node in banned[:_DENIED_SHOWN]]
     return found
 
 
 def links(
-    status: Mapping[str, Any], own: Mapping[str, float], now: float
+    told: Mapping[str, Mapping[str, Any]],
+    own: Mapping[str, float],
+    now: float,
+    *,
+    me: str,
+    among: Collection[str],
 ) -> list[dict[str, str | float]]:
     """The newest exchange of each pair, of the last `LINK_S`.
 
     Args:
-        status: of this node.
+        told: see `reports`.
         own: when this node last exchanged a model with each peer, Unix seconds.
         now: Unix seconds.
+        me: this node.
+        among: the nodes that are shown.
     """
     newest: dict[tuple[str, str], float] = {}
 
     def add(one: str, other: str, ago_s: float | None) -> None:
-        if ago_s is not None and ago_s <= LINK_S and one != other:
+        is_seen = one in among and other in among
+        if ago_s is not None and ago_s <= LINK_S and one != other and is_seen:
             pair = (one, other) if one < other else (other, one)
             newest[pair] = min(max(ago_s, 0.0), newest.get(pair, math.inf))
 
     for peer, at in own.items():
-        add(status["node"], peer, now - at)
-    for node, report in reports(status).items():
+        add(me, peer, now - at)
+    for node, report in told.items():
         for recent in report["recent"]:
             add(node, recent["peer"], number(recent["ago_s"]))
     return [{"a": a, "b": b, "ago_s": round(ago_s, 2)} for (a, b), ago_s in newest.items()]
@@ -142,6 +195,10 @@ def view(
         rates: bytes and exchanges per second.
         merges, timeline: newest first.
     """
+    told = reports(status)
+    members = listed(status, told)
+    shown = nodes(status, told, members)
+    ids = {node["node"] for node in shown}
     return {
         "format": FORMAT,
         "at": round(now, 3),
@@ -156,9 +213,11 @@ def view(
         "uptime_s": number(status["uptime_s"]),
         "started": round(started, 3),
         "incarnation": status["incarnation"],
-        "nodes": nodes(status),
+        "nodes": shown,
+        # members that were only heard of, besides those in `nodes`
+        "unlisted": len(status["members"]) - len(members),
         "others": status["others"],
-        "links": links(status, own_links, now),
+        "links": links(told, own_links, now, me=status["node"], among=ids),
         "swarm": swarm(status),
         "staleness": staleness(status),
         "merges": merges,
@@ -195,13 +254,17 @@ def _other(
     member: Mapping[str, Any], report: Mapping[str, Any] | None, status: Mapping[str, Any]
 ) -> dict[str, Any]:
     node, told = member["node"], report or {}
-    is_alive = member["status"] == Status.ALIVE
+    state = member["status"]
+    if not member["is_met"]:
+        state = HEARD_OF
+    elif state == Status.ALIVE:
+        state = told.get("state") or "unknown"
     steps = [number(told.get("own_steps")), number(member["own_steps"])]
     return {
         "node": node,
         "name": member["name"] or told.get("name") or None,
         "is_self": False,
-        "state": (told.get("state") or "unknown") if is_alive else member["status"],
+        "state": state,
         "incarnation": member["incarnation"],
         "addresses": member["addresses"],
         **{key: number(told.get(key)) for key in (*_TOLD, *_MEASURED)},

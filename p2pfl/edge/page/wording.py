@@ -71,12 +71,18 @@ _MEMBERS: Mapping[str, str] = {
     "no answer": "it does not answer",
     "suspicion confirmed": "it did not answer, nor refute it in time",
     "made room": "forgotten, to make room for others",
+    "never answered": "it was only heard of, and does not answer",
 }
+
+
+FIRST_WORD = "met"
+_OWN_WORDS = (FIRST_WORD, "heard", "restarted")
+"""Reasons of what a member told this node itself; all others are what somebody says of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What a member was last known to be."""
+    """What a member that has spoken was last known to be."""
 
     status: str
     incarnation: int
@@ -100,8 +106,10 @@ def why(event: Exchanged) -> str:
         return known
     if event.outcome.startswith(REJECTED):
         reason = event.outcome.removeprefix(REJECTED)
-        away = f"{event.distance:.3g} away, " if event.distance else ""
-        return f"refused: {away}{_OURS.get(reason, reason)}"
+        if reason == Reason.DISTANCE and event.reach:
+            return f"refused: {event.distance:.3g} away, reach is {event.reach:.3g}"
+        measured = f" ({event.distance:.3g}, at most {event.reach:.3g})" if event.reach else ""
+        return f"refused: {_OURS.get(reason, reason)}{measured}"
     if event.outcome.startswith(REFUSED):
         reason = event.outcome.removeprefix(REFUSED)
         return f"it refused: {_THEIRS.get(reason, reason)}"
@@ -116,8 +124,17 @@ def of_member(reason: str) -> str:
     return _MEMBERS.get(reason, reason)
 
 
+def is_own_word(event: MemberChanged) -> bool:
+    """Whether the member itself has spoken to this node."""
+    return event.reason in _OWN_WORDS
+
+
 def kind_of(event: MemberChanged, before: Moment | None) -> str | None:
-    """What happened to a member, as the timeline calls it; None for what is no news."""
+    """What happened to a member, as the timeline calls it; None for what is no news.
+
+    Args:
+        before: what it was; None: it speaks for the first time.
+    """
     match event.status:
         case Status.ALIVE:
             if before is None:
@@ -125,8 +142,8 @@ def kind_of(event: MemberChanged, before: Moment | None) -> str | None:
             return "restarted" if 0 <= before.incarnation < event.incarnation else "back"
         case Status.SUSPECT:
             return "suspect"
-        case _ if before is None or event.reason == "denied":
-            # dead before this node came; or told by the fault that goes with it
+        case _ if event.reason == "denied":
+            # told by the fault that goes with it
             return None
         case _ if event.reason == "left":
             return "left"

@@ -15,6 +15,11 @@ const SHADES = 12;
 const REST_MS = 450;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
+function shapeOf(state, radius) {
+  const shape = words.STATES[state][1];
+  return shape === "speck" ? outline("ring", radius * 0.6) : outline(shape, radius);
+}
+
 export class Graph {
   constructor(swarm, { choose, point }) {
     Object.assign(this, { swarm, choose, point, low: 0, frame: 0, size: [0, 0], order: [] });
@@ -71,7 +76,9 @@ export class Graph {
   update() {
     const { nodes, view, living } = this.swarm;
     if (!view || !this.size[0]) return;
-    this.low = lowOf(living.map((node) => node.accuracy ?? null), this.low);
+    // what is said of somebody who may be made up is no measure for the others
+    const known = living.filter(words.isMet);
+    this.low = lowOf(known.map((node) => node.accuracy ?? null), this.low);
     this.place([...nodes.keys()].sort());
     for (const id of this.order) this.dress(nodes.get(id), this.drawn.get(id));
     this.label();
@@ -121,7 +128,7 @@ export class Graph {
     const state = words.stateOf(node);
     const accuracy = node.accuracy ?? null;
     const is_chosen = node.node === chosen;
-    setAttribute(one.shape, "d", outline(words.STATES[state][1], this.radius));
+    setAttribute(one.shape, "d", shapeOf(state, this.radius));
     one.shape.style.fill = (state !== "dead" && ofAccuracy(accuracy, this.low)) || "";
     setAttribute(one.halo, "r", this.radius + 4);
     setAttribute(one.reach, "r", Math.max(this.radius + 2, Math.min(12, this.radius * 1.6)));
@@ -168,12 +175,13 @@ export class Graph {
 
   // The legend counts, so that nothing is told by shape or colour alone.
   explain(states) {
-    const items = Object.entries(words.STATES).map(([state, [meaning, shape]]) => {
+    const items = Object.entries(words.STATES).map(([state, [meaning]]) => {
       if (!this.legend.has(state)) {
-        const path = svg("path", { d: outline(shape, 5.5), class: "shape" });
+        const path = svg("path", { d: shapeOf(state, 5.5), class: "shape" });
         const icon = svg("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, path);
         const parts = [icon, state, " ", el("b")];
-        this.legend.set(state, el("li", { class: `is-${state}`, title: meaning }, ...parts));
+        const name = `is-${state.replaceAll(" ", "-")}`;
+        this.legend.set(state, el("li", { class: name, title: meaning }, ...parts));
       }
       const item = this.legend.get(state);
       const count = states.filter((one) => one === state).length;

@@ -7,6 +7,7 @@ import * as words from "./words.js";
 
 const FRESH_S = 15;
 const ITEMS = 600;
+const NOBODY = "no other node yet";
 const STATES = {
   connecting: "looking for the node",
   live: "live",
@@ -18,6 +19,15 @@ const SIGNS = {
   ...{ started: "▸", joined: "+", back: "+", restarted: "↻", rescued: "↻", suspect: "?" },
   ...{ dead: "×", left: "→", refused: "⊘", suspended: "⊘", denied: "⊘", fault: "!", held: "■" },
 };
+
+// how many train; if none does, what they do instead
+function doing(nodes) {
+  const counts = {};
+  for (const state of nodes.map(words.stateOf)) counts[state] = (counts[state] ?? 0) + 1;
+  const { training, ...rest } = counts;
+  if (training) return `${training} training`;
+  return Object.entries(rest).map(([state, count]) => `${count} ${state}`).join(", ");
+}
 
 export class Panels {
   constructor(swarm) {
@@ -36,7 +46,7 @@ export class Panels {
     const passed = words.span(Math.floor((Date.now() - live.since) / 1000));
     setText(byId("since"), `since ${words.clock(live.since / 1000)}, ${passed}`);
     const gone = live.state === "live" ? "" : "× gone: ";
-    const count = words.plural(nodes.size, "node");
+    const count = words.plural([...nodes.values()].filter(words.isMet).length, "node");
     if (view) document.title = `${gone}${view.name} · ${count} · p2pfl`;
   }
 
@@ -64,32 +74,51 @@ export class Panels {
     setText(byId("facts"), facts.join(" · "));
   }
 
+  // those that are there; who was only heard of may be made up
+  get there() {
+    return this.swarm.living.filter(words.isMet);
+  }
+
   header() {
-    const { living, nodes } = this.swarm;
-    const ages = living.map((n) => this.swarm.toldAgo(n) ?? null).filter((age) => age !== null);
+    const { there } = this;
+    const { nodes, living, view } = this.swarm;
+    const ages = there.map((n) => this.swarm.toldAgo(n) ?? null).filter((age) => age !== null);
     const fresh = ages.filter((age) => age <= FRESH_S).length;
     const out = nodes.size - living.length;
+    const heardOf = living.length - there.length + (view.unlisted ?? 0);
     const gone = out ? `, ${out} gone` : "";
-    setText(byId("how-many"), `${words.plural(living.length, "node")}${gone}`);
-    const missing = living.length - ages.length;
-    const parts = [`${fresh} of ${living.length} told within ${FRESH_S} s`];
+    const heard = heardOf ? `, ${words.count(heardOf)} ${words.HEARD_OF}` : "";
+    setText(byId("how-many"), `${words.plural(there.length, "node")}${gone}${heard}`);
+    const missing = there.length - ages.length;
+    const parts = [`${fresh} of ${there.length} told within ${FRESH_S} s`];
     if (missing) parts.push(`${missing} never told`);
     if (ages.length) parts.push(`oldest figures: ${words.ago(Math.max(...ages))}`);
     setText(byId("complete"), parts.join(", "));
   }
 
+  // why the figures of all nodes are this node's own, if they are
+  alone() {
+    if (this.there.some((node) => !node.is_self)) return "";
+    const others = [...this.swarm.nodes.values()].filter((node) => !node.is_self);
+    return others.some(words.isMet) ? "all others are gone" : NOBODY;
+  }
+
   glance() {
-    const { living, self, view } = this.swarm;
+    const { there } = this;
+    const { self, view } = this.swarm;
     const { swarm: about, rates } = view;
+    const alone = this.alone();
     const over = words.plural(Math.round(about?.count * about?.reporting), "node");
-    const told = about ? `estimate over ${over}` : "no estimate yet";
+    const estimate = about ? `estimate over ${over}` : "no estimate yet";
+    const own = alone === NOBODY ? `${alone}: its own` : alone;
+    const told = (about && own) || estimate;
+    const kind = alone || "estimate";
     const traffic = (rates?.bytes_in_per_s ?? NaN) + (rates?.bytes_out_per_s ?? NaN);
-    const training = living.filter((node) => node.state === "training").length;
     this.facts.glance.show([
-      ["Nodes", words.count(living.length), `${training} training`],
+      ["Nodes", words.count(there.length), alone || doing(there)],
       ["Mean accuracy", words.accuracy(about?.mean_accuracy), told],
       ["Worst tenth", words.accuracy(about?.worst_tenth_accuracy), told],
-      ["Consensus distance", words.figure(about?.consensus_distance), about ? "estimate" : told],
+      ["Consensus distance", words.figure(about?.consensus_distance), about ? kind : told],
       ["This node", words.accuracy(self?.accuracy), `loss ${words.figure(self?.loss)}`],
       ["Its exchanges", `${words.figure(rates?.exchanges_per_s)}/s`, "asked and answered"],
       ["Its traffic", words.rate(traffic), "in and out"],
@@ -114,19 +143,20 @@ export class Panels {
   }
 
   totals() {
-    const { self, view, living } = this.swarm;
+    const { self, view } = this.swarm;
     const { swarm: about, rates } = view;
-    const told = living.map((node) => node.bytes_out ?? null).filter((n) => n !== null);
+    const told = this.there.map((node) => node.bytes_out ?? null).filter((n) => n !== null);
     const sum = told.reduce((all, n) => all + n, 0);
     this.facts.volumes.show([
       ["In", words.rate(rates?.bytes_in_per_s), `${words.volume(self?.bytes_in)} since start`],
       ["Out", words.rate(rates?.bytes_out_per_s), `${words.volume(self?.bytes_out)} since start`],
       ["All nodes sent", words.volume(sum), `as ${words.count(told.length)} of them tell`],
     ]);
+    const kind = this.alone() || "estimate";
     this.facts.estimates.show([
-      ["Nodes", words.figure(about?.count), "estimate"],
-      ["With an accuracy", words.percent(about?.reporting), "estimate"],
-      ["Mean loss", words.figure(about?.mean_loss), "estimate"],
+      ["Nodes", words.figure(about?.count), kind],
+      ["With an accuracy", words.percent(about?.reporting), kind],
+      ["Mean loss", words.figure(about?.mean_loss), kind],
     ]);
   }
 

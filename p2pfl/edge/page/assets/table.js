@@ -2,7 +2,7 @@
 
 import { byId, el, named, setAttribute, setChildren, setClass, setText } from "./dom.js";
 import { COLUMNS, remarks } from "./nodes.js";
-import { stateOf } from "./words.js";
+import * as words from "./words.js";
 
 const FIRST = matchMedia("(max-width: 40rem)").matches ? 10 : 25;
 const RISING = ["Node", "State", "Heard", "Told"]; // who sorts by the others asks for the largest
@@ -11,6 +11,8 @@ export class Table {
   constructor(swarm, { choose, point }) {
     Object.assign(this, { swarm, column: 0, is_down: false, most: FIRST, rows: new Map() });
     this.body = byId("nodes-body");
+    this.unlisted = el("p", { class: "soft", id: "unlisted" });
+    byId("more").parentElement.after(this.unlisted);
     this.heads = COLUMNS.map(([title, meaning], column) => {
       const button = el("button", { type: "button", title: meaning }, title);
       button.addEventListener("click", () => this.sort(column));
@@ -56,14 +58,19 @@ export class Table {
     byId("more").hidden = found.length <= FIRST;
     const more = this.most === FIRST ? `Show all ${found.length}` : `Show the first ${FIRST}`;
     setText(byId("more"), more);
+    const { unlisted } = swarm.view;
+    const besides = `and ${words.count(unlisted)} more that were only heard of`;
+    setText(this.unlisted, unlisted ? besides : "");
   }
 
   wordsOf(node) {
-    const texts = [node.node, this.swarm.nameOf(node.node), stateOf(node), remarks(node)];
+    const texts = [node.node, this.swarm.nameOf(node.node), words.stateOf(node), remarks(node)];
     return [...texts, ...(node.addresses ?? [])].join(" ").toLowerCase();
   }
 
+  // whoever was only heard of stands last, whichever way the others stand
   compare(a, b) {
+    if (words.isMet(a) !== words.isMet(b)) return words.isMet(a) ? -1 : 1;
     const [x, y] = [a, b].map((node) => COLUMNS[this.column][2](node, this.swarm) ?? null);
     const tie = a.node < b.node ? -1 : 1;
     if (x === null || y === null) return (x === null) - (y === null) || tie;
@@ -87,7 +94,8 @@ export class Table {
     setAttribute(button, "aria-pressed", node.node === swarm.chosen);
     setText(id, node.is_self ? "this node" : node.name ? node.node.slice(0, 8) : "no name");
     setClass(row, "is-chosen", node.node === swarm.chosen);
-    setAttribute(row, "data-state", stateOf(node));
+    setClass(row, "soft", !words.isMet(node));
+    setAttribute(row, "data-state", words.stateOf(node));
     return row;
   }
 }

@@ -56,16 +56,22 @@ export function short(text, most = 24) {
 
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 
+export const HEARD_OF = "only heard of";
+
 // What a state means, and the shape that stands for it.
 export const STATES = {
   training: ["trains and mixes", "circle"],
   alone: ["trains, and has nobody to mix with", "ring"],
   starting: ["has not finished its first cycle", "diamond"],
-  holding: ["holds something back, and says why", "square"],
+  holding: ["rests on purpose, and says why", "square"],
   leaving: ["has said goodbye", "down"],
   suspect: ["is silent: others are asked about it", "up"],
   dead: ["is silent for good", "cross"],
-  unknown: ["was heard of, never told of itself", "dot"],
+  unknown: ["never told of itself", "dot"],
+  [HEARD_OF]: ["never spoke to this node: it may be made up", "speck"],
 };
 
 export const stateOf = (node) => (Object.hasOwn(STATES, node.state) ? node.state : "unknown");
+
+// Whether it ever spoke to this node; whoever did not may be made up.
+export const isMet = (node) => stateOf(node) !== HEARD_OF;
