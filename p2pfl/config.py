@@ -2,8 +2,8 @@
 
 Rule of the file: models are frozen and reject unknown keys; each part of the program is given
 only the part of the configuration that it needs. Seconds are bare floats; everything else carries
-its unit in its name. Nothing here reads files or the environment: `from_mapping` validates what
-the command line or a TOML file says.
+its unit in its name. Nothing here reads files or the environment: `configuring` makes these of
+what the command line or a TOML file says.
 
 Relations that must hold (checked where both are known):
     gossip.weight * gossip.outstanding <= 1      two-sided averaging diverges beyond it
@@ -14,22 +14,17 @@ Relations that must hold (checked where both are known):
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from p2pfl.errors import ConfigError
-from p2pfl.toml import parsed
+from p2pfl.hours import hours
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CodecName = Literal["float32", "float16", "int8"]
-Configured = TypeVar("Configured", bound=BaseModel)
 
 
 class _Frozen(BaseModel):
@@ -240,71 +235,6 @@ class FiguresConfig(_Frozen):
     )
 
 
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-DAY_MIN, WEEK_MIN = 24 * 60, 7 * 24 * 60
-_HOURS = re.compile(
-    r"(?:(?P<first>[A-Z][a-z]{2})(?:-(?P<last>[A-Z][a-z]{2}))? )?"
-    r"(?P<from>[0-2][0-9]:[0-5][0-9])-(?P<to>[0-2][0-9]:[0-5][0-9])"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """Some hours of the week, in local time.
-
-    Attributes:
-        text: as it was written.
-        spans: (begin, minutes) of each, begin in minutes since Monday 00:00; one that begins on
-            Sunday may go on into Monday.
-    """
-
-    text: str
-    spans: tuple[tuple[int, int], ...]
-
-    def left_min(self, minute: float) -> float:
-        """Minutes from `minute` of the week to the end of the hours it is in; 0 outside of them."""
-        for begin, length in self.spans:
-            into = (minute - begin) % WEEK_MIN
-            if into < length:
-                return length - into
-        return 0.0
-
-
-def hours(text: str) -> Hours:
-    """Hours as people write them: `22:00-07:00`, `Sat 00:00-24:00`, `Mon-Fri 08:00-18:00`.
-
-    Days are those on which the hours begin; hours that end before they begin end on the next day.
-
-    Raises:
-        ConfigError: it is not written so.
-    """
-    found = _HOURS.fullmatch(text)
-    if found is None:
-        raise ConfigError(
-            f"'{text}' is not HH:MM-HH:MM or DAY HH:MM-HH:MM; write it as in '22:00-07:00', "
-            "'Sat 00:00-24:00' or 'Mon-Fri 08:00-18:00'"
-        )
-    for day in (found["first"], found["last"]):
-        if day is not None and day not in DAYS:
-            raise ConfigError(f"'{text}': no day is called {day}; they are {', '.join(DAYS)}")
-    begin, end = (_minute(text, found[name]) for name in ("from", "to"))
-    if begin in (end, DAY_MIN):
-        why = "begins where it ends" if begin == end else "begins at 24:00, which is 00:00"
-        raise ConfigError(f"'{text}' {why}; a whole day is 00:00-24:00")
-    first = 0 if found["first"] is None else DAYS.index(found["first"])
-    last = DAYS.index(found["last"]) if found["last"] is not None else first
-    days = range(7) if found["first"] is None else range(first, first + (last - first) % 7 + 1)
-    length = (end - begin) % DAY_MIN or DAY_MIN
-    return Hours(text, tuple((day % 7 * DAY_MIN + begin, length) for day in days))
-
-
-def _minute(text: str, clock: str) -> int:
-    minute = 60 * int(clock[:2]) + int(clock[3:])
-    if minute > DAY_MIN:
-        raise ConfigError(f"'{text}': {clock} is later than 24:00")
-    return minute
-
-
 RATE_LEAST_BYTES_PER_S = 65_536
 """Below it, peers that wait for a body at `limits.body_min_bytes_per_s` would give us up."""
 
@@ -333,7 +263,9 @@ class CourtesyConfig(_Frozen):
         gt=0,
         le=1,
         description="train only while other programs take less than this share of all processor "
-        "cores, and go on once it is less than three quarters of that; needs psutil",
+        "cores, and go on once it is less than three quarters of that; needs psutil. It takes "
+        "up to 20 s to react, either way: the device is looked at every 5 s, each look is the mean "
+        "since the one before, and three in a row must agree, so that a short burst stops nothing",
     )
 
     @field_validator("rate_bytes_per_s")
@@ -509,91 +441,3 @@ class DeviceConfig(NodeConfig):
         if self.run_cert is not None and self.cert is None:
             raise ValueError("run_cert does nothing without cert, what `p2pfl admit` made")
         return self
-
-
-def changed(text: str) -> tuple[str, Any]:
-    """Key and value of a `KEY=VALUE`; a value is TOML, and what is no TOML is a string.
-
-    Raises:
-        ConfigError: there is no key or no '='.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {text}: expected KEY=VALUE, as in gossip.codec=int8")
-    return key.strip(), plain(value.strip())
-
-
-def plain(text: str) -> Any:
-    """A value as TOML reads it, or the text itself."""
-    try:
-        return parsed(f"value = {text}")["value"]
-    except ConfigError:
-        return text
-
-
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested tables, making those that are not there.
-
-    Raises:
-        ConfigError: the key goes through what is no table.
-    """
-    *tables, last = key.split(".")
-    for table in tables:
-        inner = values.setdefault(table, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"'{table}' must be a table ([{table}] in TOML) to hold '{last}'")
-        values = inner
-    values[last] = value
-
-
-def from_mapping(
-    values: Mapping[str, Any], kind: type[Configured], *, where: str = "configuration"
-) -> Configured:
-    """Validate plain values (of TOML, of the command line) into a configuration of `kind`.
-
-    Args:
-        values: nested mapping with the names of the models above.
-        kind: `NodeConfig`, `DeviceConfig` or another model.
-        where: what the values came from, for the error's text.
-
-    Raises:
-        ConfigError: naming the key, the value, what is allowed, and the nearest known key.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(explain(error, kind, where)) from None
-
-
-def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """One clear sentence per mistake: the key, the value, and the bound or the nearest key."""
-    return "; ".join(_sentence(item, model, where) for item in error.errors())
-
-
-def _sentence(item: Any, model: type[BaseModel], where: str) -> str:
-    path = [str(part) for part in item["loc"]]
-    key = ".".join(path) or "values"
-    if item["type"] == "extra_forbidden":
-        known = _keys_beside(model, path[:-1])
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
-        return f"{where}: unknown key '{key}'{hint}"
-    if item["type"] == "missing":
-        return f"{where}: '{key}' is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    if isinstance(item["input"], Mapping | BaseModel):
-        return f"{where}: {key}: {message}" if path else f"{where}: {message}"
-    return f"{where}: '{key}' is {item['input']!r}: {message}"
-
-
-def _keys_beside(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        if (
-            field is None
-            or not isinstance(field.annotation, type)
-            or not issubclass(field.annotation, BaseModel)
-        ):
-            return []
-        model = field.annotation
-    return list(model.model_fields)

@@ -17,8 +17,8 @@ from p2pfl.config import (
     NodeConfig,
     StopConfig,
     TrainConfig,
-    from_mapping,
 )
+from p2pfl.configuring import from_mapping
 from p2pfl.core.compression import CODECS
 from p2pfl.errors import ConfigError
 

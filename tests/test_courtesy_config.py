@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.config import DAY_MIN, DAYS, WEEK_MIN, CourtesyConfig, NodeConfig, from_mapping, hours
+from p2pfl.config import CourtesyConfig, NodeConfig
+from p2pfl.configuring import from_mapping
 from p2pfl.errors import ConfigError
+from p2pfl.hours import DAY_MIN, DAYS, WEEK_MIN, hours
 
 
 def minute(day: str, clock: str) -> int:

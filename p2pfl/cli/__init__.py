@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import p2pfl
+from p2pfl.cli.saying import Group, say
 from p2pfl.errors import P2pflError
 
 _COMMANDS = {
@@ -44,7 +45,7 @@ _COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -72,12 +73,25 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
+def _version(ctx: click.Context, option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        say(f"p2pfl, version {p2pfl.__version__}")
+        ctx.exit()
+
+
 @click.group(
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `p2pfl demo`, then `p2pfl node digits` on two devices of one network.",
 )
-@click.version_option(p2pfl.__version__, prog_name="p2pfl")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 @click.option("-v", "--verbose", count=True, help="Say more; twice for everything.")
 def cli(verbose: int) -> None:
     """Put a node on every device you have; they find each other, train one model together, and

@@ -31,7 +31,7 @@ from p2pfl.edge.interfaces import announced, survey, usable
 from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Mdns
 from p2pfl.edge.nodekey import parse_node
-from p2pfl.edge.page import serving
+from p2pfl.edge.page import scraping, serving
 from p2pfl.edge.page.feed import Feed
 from p2pfl.edge.page.serving import Page
 from p2pfl.edge.static import StaticPeers, join, merge, parse
@@ -193,6 +193,8 @@ async def assembled(ready: Prepared) -> AsyncIterator[Assembled]:
         transport = _listening(config, path / _PORT, credentials, page)
         closing.callback(transport.close)
         state = closing.enter_context(StateDir.open(path, run=config.run, layout=learner.layout))
+        if page.address is not None:
+            page.let_scrape(scraping.made(path))
         with suppress(OSError):
             (path / _PORT).write_text(f"{transport.port}\n", encoding="ascii")
         checkpoints = Checkpoints(

@@ -35,7 +35,7 @@ Examples:
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands, options, tasks, scenarios, runs and files."""
+    """Print what makes a shell complete commands, options, tasks, scenarios, runs and files."""
     from p2pfl.cli.saying import say
 
     kind = get_completion_class(shell)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli.completion import tasks
-from p2pfl.cli.options import needs, vacant
+from p2pfl.cli.options import FloatRange, needs, vacant
 from p2pfl.cli.saying import console_on, say
 from p2pfl.errors import ConfigError
 
@@ -39,13 +39,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     epilog="""\b
 Examples:
   p2pfl demo
-  p2pfl demo --open                                         watch it in a browser
-  p2pfl demo --task digits-numpy --nodes 3 --seconds 30     without torch
-  p2pfl demo --task my_task.py --no-faults                  your own model and data
+  p2pfl demo --open                                      watch it in a browser
+  p2pfl demo --task digits-numpy --nodes 3 --seconds 30  without torch
+  p2pfl demo --task my_task.py --no-faults               your own model, data
 """
 )
 @click.option(
     "--nodes",
+    metavar="N",
     type=click.IntRange(2, 32),
     default=5,
     show_default=True,
@@ -53,7 +54,8 @@ Examples:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(10, 3600),
+    metavar="SECONDS",
+    type=FloatRange(10, 3600),
     default=45.0,
     show_default=True,
     help="How long, counted from when they have found each other.",
@@ -67,6 +69,7 @@ Examples:
 )
 @click.option(
     "--seed",
+    metavar="N",
     type=click.IntRange(0, 2**32),
     default=0,
     show_default=True,

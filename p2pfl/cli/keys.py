@@ -26,6 +26,9 @@ KEY_HELP = (
     "which --key-file avoids."
 )
 
+KEY_FIX = "--key-file FILE, or in a strict run --cert FILE --state-dir DIR"
+"""What lets somebody look at a run with a key; from outside nobody can tell which kind it is."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -130,6 +133,8 @@ def observer(
         if cert is not None:
             raise ConfigError("--cert and a key exclude each other; give one of them")
         return Credentials.observer(run_key, time.time())
+    if cert is None and state_dir is not None:
+        raise ConfigError("--state-dir alone lets nobody in; add --cert FILE, which it is for")
     if cert is None:
         return None
     if state_dir is None:

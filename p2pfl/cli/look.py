@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import click
 
 import p2pfl
 from p2pfl.cli.completion import runs, tasks
-from p2pfl.cli.keys import looking, observer
+from p2pfl.cli.keys import KEY_FIX, looking, observer
+from p2pfl.cli.lookup import fits, none_fits, sighted, unreachable
+from p2pfl.cli.options import FloatRange
 from p2pfl.cli.saying import say
 from p2pfl.core import wire
 from p2pfl.edge.announcement import compatible, is_keyed, tagged
 from p2pfl.edge.mdns import browse
+from p2pfl.edge.static import join, parse
 from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.ports import Sighting
 
@@ -37,8 +40,20 @@ _RUN = click.option(
 _TASK = click.option(
     "--task", metavar="TASK", shell_complete=tasks, help="Say whether they fit this task's model."
 )
+_F = TypeVar("_F", bound=Callable[..., Any])
 _STATUS_TIMEOUT_S = 5.0
 _SHOWN = 5
+
+
+def _seconds(least: float, *, default: float) -> Callable[[_F], _F]:
+    return click.option(
+        "--seconds",
+        metavar="SECONDS",
+        type=FloatRange(least, 60),
+        default=default,
+        show_default=True,
+        help="How long to listen for nodes.",
+    )
 
 
 def _layout(task: str | None, run: str | None) -> str | None:
@@ -57,7 +72,7 @@ def _layout(task: str | None, run: str | None) -> str | None:
 @_TASK
 @_INTERFACE
 @looking
-@click.option("--seconds", type=click.FloatRange(0.2, 60), default=2.0, show_default=True)
+@_seconds(0.2, default=2.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def peers(
     run: str | None,
@@ -90,7 +105,7 @@ def peers(
 def _peer(seen: Sighting, run: str | None, layout: str | None) -> dict[str, str]:
     why_not = compatible(seen, run, layout, str(wire.VERSION))
     if why_not is None and run is None and is_keyed(seen.run):
-        why_not = "its run has a key; give it with --key-file"
+        why_not = "its run has a key; give it with --key-file, in a strict run with --cert"
     return {
         "name": seen.name or "?",
         "node": (seen.node or "?")[:8],
@@ -141,9 +156,7 @@ def _address(url: str, credentials: Credentials | None) -> str:
     scheme, colons, rest = url.partition("://")
     spoken = "http" if credentials is None else "https"
     if colons and (scheme, spoken) == ("https", "http"):
-        raise ConfigError(
-            f"'{url}': nodes speak https in a run with a key; give it too (--key-file)"
-        )
+        raise ConfigError(f"'{url}': nodes speak https in a run with a key; give it too: {KEY_FIX}")
     if colons and scheme not in (spoken, "http"):
         raise ConfigError(f"'{url}': nodes speak {spoken}, not {scheme}; try {spoken}://{rest}")
     address = (rest if colons else url).partition("/")[0]
@@ -151,33 +164,18 @@ def _address(url: str, credentials: Credentials | None) -> str:
         raise ConfigError(
             f"'{url}' has no port; expected {spoken}://HOST:PORT as `p2pfl node` prints"
         )
-    return address
+    try:
+        return join(*parse(address))
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("peer ")) from None
 
 
 async def _found(interfaces: Sequence[str], credentials: Credentials | None) -> list[str]:
-    seen = [s for s in await browse(2.0, interfaces) if s.addresses]
-    if not seen:
-        raise NetworkError(
-            "no node was seen; give its address (p2pfl status http://HOST:PORT), "
-            "or ask `p2pfl doctor`"
-        )
-    run = None if credentials is None else tagged(credentials.tag)
-    ours = [s for s in seen if (s.run == run if run else not is_keyed(s.run))]
-    if not ours and run is None:
-        raise NetworkError(
-            f"only nodes of runs with a key were seen ({', '.join(sorted(_runs(seen)))}); give it: "
-            "--key-file FILE, or --cert FILE --state-dir DIR"
-        )
+    seen = await sighted(interfaces)
+    ours = [each for each in seen if fits(each, None, credentials)]
     if not ours:
-        raise NetworkError(
-            f"no node with this key ({run}) was seen, but of {', '.join(sorted(_runs(seen)))}; "
-            "`p2pfl run-key show` tells whether two devices have the same key"
-        )
+        raise none_fits(seen, None, credentials)
     return [sighting.addresses[0] for sighting in ours]
-
-
-def _runs(seen: Iterable[Sighting]) -> set[str]:
-    return {s.run if is_keyed(s.run) else f"run '{s.run}'" for s in seen if s.run}
 
 
 async def _status(
@@ -196,8 +194,10 @@ async def _status(
         refusal = refused_by_them(error)
         if refusal is not None:
             return NetworkError(f"{address} does not answer us: {refusal}")
-        reason = str(error.os_error.strerror or error.os_error).partition(" (")[0].lower()
-        return NetworkError(f"{address} does not answer as a node: {reason}; is one running there?")
+        return NetworkError(
+            f"{address} does not answer as a node: {unreachable(error)}; start one, or give the "
+            "address that it prints"
+        )
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         return NetworkError(f"{address} does not answer as a node: {reason}")
@@ -313,8 +313,13 @@ def _table(rows: Iterable[Mapping[str, str]]) -> str:
 @_TASK
 @_INTERFACE
 @looking
-@click.option("--port", type=click.IntRange(1, 65_535), help="Port of the node on this device.")
-@click.option("--seconds", type=click.FloatRange(0.5, 60), default=3.0, show_default=True)
+@click.option(
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(1, 65_535),
+    help="Port of the node on this device.",
+)
+@_seconds(0.5, default=3.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list of findings.")
 def doctor(
     run: str | None,

@@ -75,7 +75,7 @@ def none_fits(
     if credentials is not None:
         return NetworkError(
             f"no node of this run was seen, but of {others}; `p2pfl run-key show` tells whether "
-            "two devices have the same key"
+            "two devices have the same key; in a strict run give the --cert of that run"
         )
     if run is not None:
         return NetworkError(f"no node of this run was seen, but of {others}")
@@ -89,6 +89,8 @@ def unreachable(error: aiohttp.ClientConnectorError) -> str:
     refusal, code = refused_by_them(error), error.os_error.errno
     if refusal is not None:
         return refusal
+    if isinstance(error.os_error, ConnectionRefusedError):
+        return "nothing runs there"
     # asyncio's own text repeats the address; names that are not found have no system's code
     said = os.strerror(code) if code and code > 0 else error.os_error.strerror
     return str(said or error.os_error).lower()

@@ -9,13 +9,15 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from p2pfl.cli.completion import codecs, partitions, rules, runs, tasks
 from p2pfl.cli.keys import KEY_HELP
-from p2pfl.config import CourtesyConfig, DeviceConfig, changed, from_mapping, put
+from p2pfl.cli.rates import rate_option
+from p2pfl.config import CourtesyConfig, DeviceConfig, GossipConfig
+from p2pfl.configuring import changed, from_mapping, put
 from p2pfl.errors import ConfigError
 from p2pfl.toml import parsed
 
@@ -33,6 +35,7 @@ _NESTED = {
 }
 _QUIET_HOURS = "courtesy.quiet"
 """`--quiet` is about what is printed, so the option has another name than the key."""
+_AGAIN = " May be given again."
 _REPORT_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,15 +51,19 @@ def _sentence(text: str | None) -> str:
     return text[:1].upper() + text[1:] + "." if text else ""
 
 
+_CODECS = get_args(GossipConfig.model_fields["codec"].annotation)
+_CODEC = f"{_doc('codec').removesuffix('.')}: {', '.join(_CODECS)}."
+
+
 @click.command(
     epilog="""\b
 Examples:
-  p2pfl node digits --run kitchen --shard 1/3      on the first laptop
-  p2pfl node digits --run kitchen --shard 2/3      on the second; they find each other
-  p2pfl node my_task.py --peer 192.168.1.5:4000    where multicast does not reach
+  p2pfl node digits --run kitchen --shard 1/3         on the first laptop
+  p2pfl node digits --run kitchen --shard 2/3         on the second
+  p2pfl node my_task.py --peer 192.168.1.5:4000       if mDNS does not reach
   p2pfl node digits --config node.toml --set gossip.codec=int8
-  p2pfl node digits --run kitchen --key-file run.key   only who has the key takes part
-  p2pfl node digits --rate 1e6 --nice 19 --quiet-hours 22:00-07:00 --only-on-ac
+  p2pfl node digits --run kitchen --key-file run.key  only who has the key
+  p2pfl node digits --rate 1MB --quiet-hours 22:00-07:00 --only-on-ac
 """
 )
 @click.argument("task", required=False, shell_complete=tasks)
@@ -64,28 +71,38 @@ Examples:
 @click.option("--name", metavar="TEXT", help=_doc("name") + " Default: this device's host name.")
 @click.option("--bind", metavar="ADDRESS", help=_doc("bind"))
 @click.option("--port", type=int, help=_doc("port"))
-@click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help=_doc("peers"))
+@click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help=_doc("peers") + _AGAIN)
 @click.option("--mdns/--no-mdns", default=None, help=_doc("mdns"))
-@click.option("--interface", "interfaces", multiple=True, metavar="NAME", help=_doc("interfaces"))
+@click.option(
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="NAME",
+    help=_doc("interfaces") + _AGAIN,
+)
 @click.option("--trust", type=click.Choice(["cooperative", "byzantine"]), help=_doc("trust"))
 @click.option("--key", metavar="TEXT", help=KEY_HELP)
 @click.option("--key-file", metavar="FILE", help=_doc("key_file"))
 @click.option("--cert", metavar="FILE", help=_doc("cert"))
 @click.option("--run-cert", metavar="FILE", help=_doc("run_cert"))
-@click.option("--deny", multiple=True, metavar="NODE-ID", help=_doc("deny"))
+@click.option("--deny", multiple=True, metavar="NODE-ID", help=_doc("deny") + _AGAIN)
 @click.option("--deny-list", metavar="FILE", help=_doc("deny_list"))
 @click.option("--page", metavar="HOST:PORT", help=_doc("page"))
 @click.option("--no-page", "page", flag_value="off", help="The same as --page off.")
 @click.option("--tensorboard", metavar="DIR", help=_doc("tensorboard"))
 @click.option("--state-dir", metavar="DIR", help=_doc("state_dir"))
 @click.option(
-    "--rate", "rate_bytes_per_s", type=float, metavar="BYTES/S", help=_doc("rate_bytes_per_s")
+    "--rate",
+    "rate_bytes_per_s",
+    callback=rate_option,
+    metavar="BYTES/S",
+    help=_doc("rate_bytes_per_s") + " With or without a unit: 500kB, 1MB/s, 2MiB.",
 )
 @click.option(
     "--quiet-hours",
     multiple=True,
     metavar="HOURS",
-    help=_sentence(CourtesyConfig.model_fields["quiet"].description) + " May be given again.",
+    help=_sentence(CourtesyConfig.model_fields["quiet"].description) + _AGAIN,
 )
 @click.option("--only-on-ac", is_flag=True, default=None, help=_doc("only_on_ac"))
 @click.option(
@@ -99,7 +116,7 @@ Examples:
 @click.option("--minutes", type=float, help=_doc("minutes"))
 @click.option("--target-accuracy", type=float, help=_doc("target_accuracy"))
 @click.option("--topology", metavar="RULE", shell_complete=rules, help=_doc("topology"))
-@click.option("--codec", metavar="NAME", shell_complete=codecs, help=_doc("codec"))
+@click.option("--codec", metavar="NAME", shell_complete=codecs, help=_CODEC)
 @click.option("--shard", metavar="I/N", help=_doc("shard"))
 @click.option("--partition", metavar="RULE", shell_complete=partitions, help=_doc("partition"))
 @click.option("--data-seed", type=int, help=_doc("data_seed"))
@@ -116,7 +133,11 @@ Examples:
     help="TOML file; every option can stand in it, options given here win.",
 )
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the TOML file."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any key of the TOML file." + _AGAIN,
 )
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def node(
@@ -128,7 +149,7 @@ def node(
 ) -> None:
     """Run one node on this device until stopped.
 
-    TASK says what is learnt: `digits`, `digits-numpy`, `mnist5k`, `breast-cancer`, or the path of
+    TASK says what is learnt: `digits`, `digits-numpy`, `breast-cancer`, `mnist5k`, or the path of
     your own Python file (make one with `p2pfl init my_task.py`). The node finds others of the same
     --run on this network by itself, trains on its own data, and mixes models with them. Ctrl-C
     stops it cleanly; started again, it goes on where it was.
@@ -304,10 +325,33 @@ def _status(ready: Prepared, address: str) -> str:
     return f"p2pfl status https://{address} --key-file ..."
 
 
-def _say(text: str) -> None:
-    """Print a line for people; nobody may be there any more to read it, and that ends no node."""
-    with suppress(OSError):
-        click.echo(text)
+class _Talk:
+    """Prints lines for people.
+
+    Nobody may be there any more to read them, or a disk may be full: that ends no node. The reader
+    who went away knows; of a full disk one line is said elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self._is_unheard = False
+
+    def say(self, text: str) -> None:
+        try:
+            click.echo(text)
+        except BrokenPipeError:
+            pass
+        except OSError as error:
+            if not self._is_unheard:
+                self._is_unheard = True
+                with suppress(OSError):
+                    reason = error.strerror or error
+                    click.echo(
+                        f"p2pfl: standard output cannot be written: {reason}; the node goes on",
+                        err=True,
+                    )
+
+
+_say = _Talk().say
 
 
 def _readable(address: str) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import click
 
 from p2pfl.errors import ConfigError
 
@@ -37,3 +41,20 @@ def vacant(folder: Path) -> Path:
     if not is_empty:
         raise ConfigError(f"--out {folder} is not empty; give a new folder")
     return folder
+
+
+class FloatRange(click.FloatRange):
+    """As click's, which takes "nan" for a number within all bounds."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """A number within the bounds.
+
+        Raises:
+            click.BadParameter: it is none.
+        """
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return found

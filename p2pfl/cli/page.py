@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import click
 
-from p2pfl.cli.keys import looking, observer
+from p2pfl.cli.keys import KEY_FIX, looking, observer
+from p2pfl.cli.lookup import address_of, fits, none_fits, sighted, unreachable
 from p2pfl.cli.saying import say
-from p2pfl.edge.announcement import is_keyed, tagged
 from p2pfl.edge.identity import JOURNAL
 from p2pfl.edge.journal import read
-from p2pfl.edge.mdns import browse
+from p2pfl.edge.listening import refused_by_them
+from p2pfl.edge.page.scraping import SCRAPE_TOKEN
 from p2pfl.edge.page.serving import LINK_PATH
 from p2pfl.edge.static import parse
 from p2pfl.errors import ConfigError, NetworkError, StateError
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
     from p2pfl.ports import Sighting
 
 _TIMEOUT_S = 5.0
-_BROWSE_S = 2.0
 _SAID = 300
-_KEY_FIX = "give its key: --key-file FILE, or --cert FILE --state-dir DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Found:
         page: what to open; with a key it opens once.
         address: of the node.
         node, name, run: of the node, as it says.
+        port_changes: the page of a run with a key has another port at each start of the node.
     """
 
     page: str
@@ -48,6 +49,7 @@ class Found:
     node: str
     name: str
     run: str
+    port_changes: bool = False
 
 
 @click.command(
@@ -57,6 +59,7 @@ Examples:
   p2pfl page laptop --open                   of the node with that name, in a browser
   p2pfl page 192.168.1.5:4000
   p2pfl page ~/.local/state/p2pfl/kitchen/laptop --key-file run.key
+  p2pfl page laptop --prometheus             what Prometheus needs to know
 """
 )
 @click.argument("which", metavar="[ADDRESS|STATE_DIR|NAME]", required=False)
@@ -70,11 +73,18 @@ Examples:
 @looking
 @click.option("--open", "opens", is_flag=True, help="Open the first one in a browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@click.option(
+    "--prometheus",
+    "scrapes",
+    is_flag=True,
+    help="Print scrape_configs for Prometheus instead; in a run with a key, give a STATE_DIR.",
+)
 def page(
     which: str | None,
     interfaces: tuple[str, ...],
     opens: bool,
     as_json: bool,
+    scrapes: bool,
     **keys: str | None,
 ) -> None:
     """Print where a running node's page is, or a link that opens it.
@@ -83,15 +93,21 @@ def page(
     once, for ten minutes; only the node's own device gets one, unless the node was started with
     --page for others.
     """
+    if scrapes and (opens or as_json):
+        raise ConfigError("--prometheus excludes --open and --json; give one of them")
     credentials = observer(**keys)
+    token = _token(which) if scrapes and credentials is not None else None
     given = _given(which, credentials)
-    found, failed = asyncio.run(_pages(given, which, interfaces, credentials))
+    asked = _pages(given, which, interfaces, credentials, is_page_needed=not scrapes)
+    found, failed = asyncio.run(asked)
     if not found:
         raise failed[0]
     for error in failed:
         # mDNS remembers for minutes who died without a goodbye
         click.echo(f"p2pfl: {error}", err=True)
-    if as_json:
+    if scrapes:
+        say(_scrape_configs(found, token))
+    elif as_json:
         say(json.dumps([asdict(each) for each in found]))
     else:
         for each in found:
@@ -106,6 +122,8 @@ async def _pages(
     name: str | None,
     interfaces: Sequence[str],
     credentials: Credentials | None,
+    *,
+    is_page_needed: bool,
 ) -> tuple[list[Found], list[NetworkError]]:
     """The pages of the nodes that are meant, and why others have none.
 
@@ -116,7 +134,10 @@ async def _pages(
 
     addresses = [address] if address else await _seen(name, interfaces, credentials)
     async with session(credentials, _TIMEOUT_S) as asker, asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(_page(asker, each, credentials)) for each in addresses]
+        asked = [
+            tasks.create_task(_page(asker, each, credentials, is_page_needed=is_page_needed))
+            for each in addresses
+        ]
     answers = [each.result() for each in asked]
     found = [answer for answer in answers if isinstance(answer, Found)]
     return found, [answer for answer in answers if isinstance(answer, NetworkError)]
@@ -134,21 +155,64 @@ def _given(which: str | None, credentials: Credentials | None) -> str | None:
     directory = Path(which).expanduser()
     if directory.is_dir():
         return _address_in(directory)
-    scheme, colons, rest = which.partition("://")
-    spoken = "http" if credentials is None else "https"
-    if colons and scheme == "https" != spoken:
-        raise ConfigError(f"'{which}': a node that speaks https is in a run with a key; {_KEY_FIX}")
-    address = (rest if colons else which).partition("/")[0]
-    try:
-        parse(address)
-    except ConfigError:
-        if "/" in which:
-            raise ConfigError(
-                f"'{which}' is neither a directory nor an address; expected HOST:PORT, the state "
-                "directory of a node, or a node's name"
-            ) from None
-        return None
+    address = address_of(which, credentials)
+    if address is None and "/" in which:
+        raise ConfigError(
+            f"'{which}' is neither a directory nor an address; expected HOST:PORT, the state "
+            "directory of a node, or a node's name"
+        )
     return address
+
+
+def _token(which: str | None) -> Path:
+    """The file with which Prometheus reads a node of a run with a key.
+
+    Raises:
+        ConfigError: its state directory was not given.
+        StateError: there is none.
+    """
+    directory = Path(which or "").expanduser()
+    if not which or not directory.is_dir():
+        raise ConfigError(
+            "--prometheus in a run with a key needs the token in the state directory of a node of "
+            "this device; give that directory, which `p2pfl node` prints"
+        )
+    file = directory.resolve() / SCRAPE_TOKEN
+    if not file.is_file():
+        raise StateError(
+            f"{file} is missing: a node of a run with a key writes it when it starts with a page; "
+            "start it again, without --no-page"
+        )
+    return file
+
+
+def _scrape_configs(found: Sequence[Found], token: Path | None) -> str:
+    """The part of prometheus.yml that reads these nodes; JSON's strings are YAML's too."""
+    targets = ", ".join(_quoted(urlsplit(each.page).netloc) for each in found)
+    job = "p2pfl" if token is None else f"p2pfl {found[0].run} {found[0].name}"
+    lines = [
+        "scrape_configs:",
+        f"  - job_name: {_quoted(job)}",
+        "    scrape_interval: 5s",
+    ]
+    if token is not None:
+        lines += [
+            "    authorization:",
+            "      # for its owner alone: Prometheus must run as that user, or get a copy",
+            f"      credentials_file: {_quoted(str(token))}",
+        ]
+    lines.append("    static_configs:")
+    if any(each.port_changes for each in found):
+        lines.append(
+            "      # the port is another at each start; `p2pfl node --page HOST:PORT` keeps it"
+        )
+    elif token is None:
+        lines.append("      # the port stays where it can; `p2pfl node --port PORT` makes it sure")
+    return "\n".join([*lines, f"      - targets: [{targets}]"])
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _address_in(state_dir: Path) -> str:
@@ -176,13 +240,8 @@ async def _seen(
     Raises:
         NetworkError: there is none.
     """
-    seen = [each for each in await browse(_BROWSE_S, interfaces) if each.addresses]
-    if not seen:
-        raise NetworkError(
-            "no node was seen; start one with `p2pfl node TASK`, or give the address that it "
-            "prints (p2pfl page HOST:PORT), or its state directory"
-        )
-    if name is not None:
+    seen = await sighted(interfaces)
+    if seen and name is not None:
         named = [each for each in seen if name in (each.name, each.node, (each.node or "")[:8])]
         if not named:
             raise NetworkError(
@@ -190,12 +249,9 @@ async def _seen(
                 "of these, an address HOST:PORT, or a state directory"
             )
         seen = named
-    run = None if credentials is None else tagged(credentials.tag)
-    ours = [each for each in seen if (each.run == run if run else not is_keyed(each.run))]
+    ours = [each for each in seen if fits(each, None, credentials)]
     if not ours:
-        runs = ", ".join(sorted({each.run for each in seen if each.run}))
-        fix = _KEY_FIX if run is None else "`p2pfl run-key show` tells whether two keys are equal"
-        raise NetworkError(f"only nodes of other runs were seen ({runs}); {fix}")
+        raise none_fits(seen, None, credentials)
     return [each.addresses[0] for each in ours]
 
 
@@ -204,11 +260,13 @@ def _called(seen: Sighting) -> str:
 
 
 async def _page(
-    asker: aiohttp.ClientSession, address: str, credentials: Credentials | None
+    asker: aiohttp.ClientSession,
+    address: str,
+    credentials: Credentials | None,
+    *,
+    is_page_needed: bool,
 ) -> Found | NetworkError:
-    """Ask one node for its page."""
-    from p2pfl.edge.listening import refused_by_them
-
+    """Ask one node for its page; of an open run, `/metrics` is there without one too."""
     scheme = "http" if credentials is None else "https"
     base = f"{scheme}://{address}"
     try:
@@ -217,24 +275,22 @@ async def _page(
             return NetworkError(f"{address} answers, but is no p2pfl node")
         if credentials is None:
             async with asker.get(f"{base}/", allow_redirects=False) as response:
-                if response.status != 200:
+                if is_page_needed and response.status != 200:
                     return NetworkError(f"{address} has no page: start that node without --no-page")
-            where = f"{base}/"
+            where, port_changes = f"{base}/", False
         else:
-            where = str((await _json(asker, "POST", f"{base}{LINK_PATH}"))["page"])
+            link = await _json(asker, "POST", f"{base}{LINK_PATH}")
+            where, port_changes = str(link["page"]), link.get("port_changes") is True
             if not where.startswith("http://"):
                 return NetworkError(f"{address} gives '{_printable(where[:80])}' as its page")
     except NetworkError as error:
         return NetworkError(f"{address} {error}")
     except aiohttp.ClientConnectorError as error:
-        refusal = refused_by_them(error)
-        if refusal is not None:
-            return NetworkError(f"{address} does not answer us: {refusal}")
-        is_refusal = isinstance(error.os_error, ConnectionRefusedError)
-        reason = str(error.os_error.strerror or error.os_error).partition(" (")[0].lower()
+        if refused_by_them(error) is not None:
+            return NetworkError(f"{address} does not answer us: {unreachable(error)}")
         return NetworkError(
-            f"{address} does not answer: {'nothing runs there' if is_refusal else reason}; start "
-            "the node with `p2pfl node`, or give the address that it prints"
+            f"{address} does not answer: {unreachable(error)}; start the node with `p2pfl node`, "
+            "or give the address that it prints"
         )
     except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
         return NetworkError(f"{address} does not answer as a node: {error or type(error).__name__}")
@@ -244,6 +300,7 @@ async def _page(
         _printable(status["node"]),
         _printable(str(status.get("name"))),
         _printable(str(status.get("run"))),
+        port_changes,
     )
 
 
@@ -258,7 +315,7 @@ async def _json(asker: aiohttp.ClientSession, method: str, url: str) -> dict[str
         if response.status != 200:
             said = _printable((await response.content.read(_SAID)).decode(errors="replace").strip())
             if "run with a key" in said:
-                raise NetworkError(f"is in a run with a key; {_KEY_FIX}")
+                raise NetworkError(f"is in a run with a key; give its key: {KEY_FIX}")
             raise NetworkError(f"answers {response.status}: {said}")
         found = await response.json()
     if not isinstance(found, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,14 +28,17 @@ _LARGE_BYTES = 10_000_000
 _OUT = Path("recordings")
 
 
+_FROM = "Leave out what was before, as in '2026-05-01 14:30', or in seconds since 1970."
+_UNTIL = "Leave out what came after; as --from."
+
+
 def _wall(_: click.Context, param: click.Parameter, text: str | None) -> float | None:
     """A date and time, or seconds since 1970, as seconds since 1970."""
     if text is None:
         return None
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        if math.isfinite(seconds := float(text)):
+            return seconds
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
@@ -47,12 +51,13 @@ def _wall(_: click.Context, param: click.Parameter, text: str | None) -> float |
 Examples:
   p2pfl record ~/.local/state/p2pfl/kitchen --task digits
   p2pfl record runs/demo-1 --task digits --partition dirichlet:0.1 --name demo
-  p2pfl record laptop/ phone/ pi/ --task my_task.py --config node.toml --from '2026-05-01 14:30'
+  p2pfl record laptop/ phone/ pi/ --task my_task.py --config node.toml
+  p2pfl record laptop/ --task digits --from '2026-05-01 14:30'
   p2pfl record runs/demo-1 --task digits --json | jq .estimates
 
 \b
 In FOLDER are left:
-  NAME.toml         the scenario, each value with the evidence it comes from; edit it freely
+  NAME.toml         the scenario, each value with its evidence; edit it freely
   NAME-steps.csv    node, step_s: the median local step of each node
   NAME-churn.csv    node, at, up: who came and went (if anybody did)
 """
@@ -85,8 +90,8 @@ In FOLDER are left:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The TOML file the nodes were started with; what stands in it is not estimated.",
 )
-@click.option("--from", "since", metavar="WALL", callback=_wall, help="Leave out what was before.")
-@click.option("--until", metavar="WALL", callback=_wall, help="Leave out what came after.")
+@click.option("--from", "since", metavar="TIME", callback=_wall, help=_FROM)
+@click.option("--until", metavar="TIME", callback=_wall, help=_UNTIL)
 @click.option(
     "--out",
     metavar="FOLDER",
@@ -168,7 +173,8 @@ def _size(state_dirs: Sequence[Path]) -> int:
 
 def _configured(path: Path) -> DeviceConfig:
     """A node's TOML file, which need not name the task."""
-    from p2pfl.config import DeviceConfig, from_mapping
+    from p2pfl.config import DeviceConfig
+    from p2pfl.configuring import from_mapping
 
     try:
         values = parsed(path.read_bytes())

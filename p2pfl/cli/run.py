@@ -9,8 +9,8 @@ import secrets
 import shlex
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +40,8 @@ _INTERRUPTED = 130
     epilog="""\b
 Examples:
   p2pfl run scenarios/hello-8.toml
-  p2pfl run churn-30 --seed 3 --set gossip.codec=int8       a name in scenarios/ will do
-  p2pfl run scenarios/hello-8.toml --engine processes       the same with real nodes
+  p2pfl run churn-30 --seed 3 --set gossip.codec=int8  by name, of scenarios/
+  p2pfl run scenarios/hello-8.toml --engine processes  the same, real nodes
   p2pfl run blackout --json --quiet | jq .ok
 """
 )
@@ -53,7 +53,9 @@ Examples:
     show_default=True,
     help="The simulator, or real node processes on this machine.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**62), help="Instead of the scenario's own.")
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(0, 2**62), help="Instead of the scenario's own."
+)
 @click.option(
     "--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a key; repeatable."
 )
@@ -61,7 +63,7 @@ Examples:
     "--out",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="New folder for all files; default: runs/NAME-TIME.",
+    help="New folder for all files. Default: runs/NAME-TIME.",
 )
 @click.option("--no-events", is_flag=True, help="Keep the hash of the events, not the events.")
 @click.option("--no-report", is_flag=True, help="Write no report and no picture.")
@@ -144,8 +146,8 @@ def replay(folder: Path, as_json: bool, quiet: bool) -> None:
         with (
             _interruptible(),
             showing(console, f"replay of {asked.name}", quiet=quiet) as show,
+            _only_the_events(),
         ):
-            _keep_to_the_events()
             trace = simulate(asked, show, recorded=recorded)
         events, event_hash = trace.events, trace.event_hash
         if event_hash != then["event_hash"]:
@@ -181,19 +183,29 @@ def _played(
             from p2pfl.scenario.virtual import simulate
 
             _note(asked, engine, folder, None)
-            _keep_to_the_events()
             events = None if no_events else folder / eventlog.LOG
-            trace = simulate(asked, show, events=events)
+            with _only_the_events():
+                trace = simulate(asked, show, events=events)
         else:
             trace = _with_processes(asked, folder, show)
     _note(asked, engine, folder, trace)
     return trace
 
 
-def _keep_to_the_events() -> None:
-    """What a simulated node would warn its owner of stands in the event log, a thousand times."""
+@contextmanager
+def _only_the_events() -> Iterator[None]:
+    """What a simulated node would warn its owner of stands in the event log, a thousand times.
+
+    Real nodes in this process, before and afterwards, warn as ever.
+    """
+    nodes = logging.getLogger("p2pfl.node")
+    before = nodes.level
     if logging.getLogger().level == logging.WARNING:
-        logging.getLogger("p2pfl.node").setLevel(logging.ERROR)
+        nodes.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        nodes.setLevel(before)
 
 
 def _with_processes(asked: Scenario, folder: Path, show: Callable[[Progress], None]) -> Trace:
@@ -271,7 +283,7 @@ def _note(asked: Scenario, engine: str, folder: Path, trace: Trace | None) -> No
 
 
 def _recorded(folder: Path) -> tuple[Scenario, dict[str, Any]]:
-    from p2pfl.config import from_mapping
+    from p2pfl.configuring import from_mapping
     from p2pfl.scenario.spec import Scenario
 
     path = folder / SCENARIO

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli.keys import KEY_HELP
-from p2pfl.cli.saying import say
+from p2pfl.cli.saying import Group, say
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 @click.group(
     "run-key",
+    cls=Group,
     epilog="""\b
 Examples:
-  p2pfl run-key new --out run.key        every device that has it takes part
-  p2pfl run-key show --key-file run.key  compare two devices
-  p2pfl run-key split --out kitchen      a strict run: each node is admitted by hand
+  p2pfl run-key new --out run.key         every device that has it takes part
+  p2pfl run-key show --key-file run.key   compare two devices
+  p2pfl run-key split --out kitchen       a strict run: nodes are admitted
 """,
 )
 def run_key() -> None:
@@ -75,14 +76,15 @@ def new(out: Path | None, qr: bool | None, as_json: bool) -> None:
 
 
 @run_key.command(
+    short_help="Show what a key is known by; not the key itself.",
     epilog="""\b
 Examples:
   p2pfl run-key show --key-file run.key
   p2pfl run-key show --key-file run.key --qr    to scan it with another device
-"""
+""",
 )
 @click.option("--key", metavar="TEXT", help=KEY_HELP)
-@click.option("--key-file", metavar="FILE", help="File with it.")
+@click.option("--key-file", metavar="FILE", help="File with the run's key, or admission.key.")
 @click.option("--qr", is_flag=True, help="Print the key itself as a QR code.")
 @_JSON
 def show(key: str | None, key_file: str | None, qr: bool, as_json: bool) -> None:
@@ -98,13 +100,14 @@ def show(key: str | None, key_file: str | None, qr: bool, as_json: bool) -> None
 
 
 @run_key.command(
+    short_help="Begin a strict run: nodes are admitted one by one.",
     epilog="""\b
 Examples:
   p2pfl run-key split --out kitchen
-  p2pfl id --run kitchen                                                   on each device
+  p2pfl id --run kitchen               on each device
   p2pfl admit p2pfl-join-... --key-file kitchen/admission.key --out me.crt
   p2pfl node digits --run kitchen --run-cert kitchen/run.crt --cert me.crt
-"""
+""",
 )
 @click.option(
     "--out",

@@ -67,6 +67,35 @@ def _hush() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class Group(click.Group):
+    """A group whose help, and that of its commands, is said as every answer is."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Of the group itself."""
+        return _said(super().get_help_option(ctx))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, and what is left of the words."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _said(command.get_help_option(ctx))
+        return name, command, rest
+
+
+def _said(option: click.Option | None) -> click.Option | None:
+    if option is not None:
+        option.callback = _tell_help
+    return option
+
+
+def _tell_help(ctx: click.Context, option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        say(ctx.get_help())
+        ctx.exit()
+
+
 class _Outlet:
     """A stream that says of itself that it cannot be written; otherwise as the stream is."""
 

@@ -37,15 +37,16 @@ _FAILURES = 5
     epilog="""\b
 Examples:
   p2pfl sweep ring-16 --seeds 20
-  p2pfl sweep ring-16 --seeds 20 --over nodes=16,64,256 --over gossip.codec=float32,int8
-  p2pfl sweep ring-16 --over churn.offline=0,0.3,0.6 --set churn.mode=on-off --jobs 4
-  p2pfl sweep ring-16 --over nodes=1000,4000 --ray 10.0.0.7:6379     on a Ray cluster
+  p2pfl sweep ring-16 --seeds 20 --over nodes=16,64,256
+  p2pfl sweep ring-16 --over nodes=16,64 --over gossip.codec=float32,int8
+  p2pfl sweep ring-16 --over churn.offline=0,0.3,0.6 --set churn.mode=on-off
+  p2pfl sweep ring-16 --over nodes=1000,4000 --ray 10.0.0.7:6379   with Ray
   p2pfl sweep ring-16 --json --quiet | jq .cells
 
 \b
 In DIR are left:
   sweep.png    a panel for every figure the scenario expects something of
-  table.csv    a row for every cell: mean, half the 95% interval and n of every figure
+  table.csv    a row for every cell: of each figure mean, half the interval, n
   table.md     the main figures, to be pasted
   runs.csv     a row for every run, with the command that does it alone
 """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pfl.cli.completion import rules
-from p2pfl.cli.saying import say, working
+from p2pfl.cli.saying import Group, say, working
 from p2pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ ABOUT: Mapping[str, str] = {
 
 
 @click.group(
+    cls=Group,
     epilog="""\b
 Examples:
   p2pfl topology list
   p2pfl topology show torus --nodes 64
   p2pfl topology show edges:kitchen--hall,hall--attic
-"""
+""",
 )
 def topology() -> None:
     """Show what a neighbour rule looks like, and how fast it mixes."""
@@ -65,12 +66,12 @@ def topology() -> None:
 @topology.command(
     epilog="""\b
 Examples:
-  p2pfl topology show ring                                  16 nodes, with a picture
-  p2pfl topology show torus-8 --nodes 64 --out torus.png    a grid of 8 columns
-  p2pfl topology show random-2 --nodes 100                  drawn anew each time
-  p2pfl topology show edges:a--b,b--c                       your own links
-  p2pfl topology show topologies/petersen.graphml           from a file
-  p2pfl topology show two-islands                           the same, if it is in ./topologies
+  p2pfl topology show ring                          16 nodes, with a picture
+  p2pfl topology show torus-8 --nodes 64            a grid of 8 columns
+  p2pfl topology show random-2 --nodes 100          drawn anew each time
+  p2pfl topology show edges:a--b,b--c               your own links
+  p2pfl topology show topologies/petersen.graphml   from a file
+  p2pfl topology show two-islands                   the same, in ./topologies
   p2pfl topology show ring --nodes 32 --json --no-picture | jq .spectral_gap
 """
 )
@@ -301,6 +302,7 @@ def _hanging(head: str, text: str) -> str:
 
 @topology.command(
     "list",
+    short_help="List all neighbour rules, and the files in ./topologies.",
     epilog="""\b
 Examples:
   p2pfl topology list

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pfl.cli.completion import labels, runs, state_dirs
+from p2pfl.cli.options import FloatRange
 from p2pfl.cli.saying import say
 from p2pfl.errors import ConfigError
 
@@ -81,14 +82,15 @@ def identify(run: str, name: str | None, state_dir: Path | None, as_json: bool) 
     epilog="""\b
 Examples:
   p2pfl admit p2pfl-join-... --key-file admission.key --out laptop.crt
-  p2pfl admit p2pfl-join-... --key-file admission.key --out laptop.crt --days 365
+  p2pfl admit p2pfl-join-... --key-file admission.key --days 365
 """
 )
 @click.argument("request")
 @_ADMISSION_KEY
 @click.option(
     "--days",
-    type=click.FloatRange(0, 3650, min_open=True),
+    metavar="DAYS",
+    type=FloatRange(0, 3650, min_open=True),
     default=30.0,
     show_default=True,
     help="How long it is valid.",
@@ -131,7 +133,7 @@ def admit(request: str, key_file: str, days: float, out: Path | None, as_json: b
 @click.command(
     epilog="""\b
 Examples:
-  p2pfl deny "3f2a 91c0 5be1 7d44 0a96 c1f3 28ee 6b02" --key-file admission.key
+  p2pfl deny 3f2a91c05be17d440a96c1f328ee6b02 --key-file admission.key
   p2pfl node digits --run kitchen --cert me.crt --deny-list denied.jsonl
 """
 )
@@ -146,7 +148,7 @@ Examples:
 )
 @_JSON
 def deny(node_id: str, key_file: str, out: Path, as_json: bool) -> None:
-    """Sign that the node NODE-ID may not take part any more, and append it to a deny list.
+    """Sign that the node NODE_ID may not take part any more, and append it to a deny list.
 
     One running node with that list suffices: it tells the others, who check the signature. A
     denied node that is admitted again needs a new key.
@@ -235,9 +237,16 @@ def _verdict(file: Path) -> dict[str, Any]:
 
 
 def _state(run: str, name: str | None, state_dir: Path | None) -> Path:
-    """As for `p2pfl node` with the same options."""
+    """As for `p2pfl node` with the same options.
+
+    Raises:
+        ConfigError: a name is empty, which no node would take.
+    """
     from p2pfl.edge.identity import default_path
 
+    for option, text in (("--run", run), ("--name", name)):
+        if text == "":
+            raise ConfigError(f"{option} is empty; give the one that `p2pfl node` gets")
     return state_dir or default_path(run, name or socket.gethostname()[:64] or "node")
 
 

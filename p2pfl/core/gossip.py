@@ -12,22 +12,22 @@ Rules of the file:
   deltas computed from replaced weights are dropped.
 - The shares of a model that exchanges may take add up to one (`shares.py`): what crosses each other
   would diverge otherwise.
-- Among members that may lie (robust mode) nothing is adopted because one peer says so, and a model
-  flows only through the gate (`gate.py`), or waits to be judged with others (`robust.py`).
+- Among members that may lie (robust mode) nothing is adopted because one peer says so, and what a
+  model may do is decided in `judging.py`; the books of the exchange are kept here in every mode.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from p2pfl.config import GossipConfig, LimitsConfig, RobustConfig
 from p2pfl.core.compression import Encoded, largest_nbytes
-from p2pfl.core.gate import Gate, distance_and_norm
+from p2pfl.core.gate import Gate
+from p2pfl.core.judging import ROUNDING, Judging
 from p2pfl.core.ledger import Inbox, Kept, Outbox, Pending
 from p2pfl.core.messages import (
     AGE_MAX,
@@ -57,15 +57,12 @@ from p2pfl.core.mixing import (
     staleness,
 )
 from p2pfl.core.momentum import QuasiGlobalMomentum
-from p2pfl.core.robust import can_judge
+from p2pfl.core.outcomes import REJECTED, Mixed
 from p2pfl.core.shares import Shares
 from p2pfl.core.snapshots import Snapshot, Snapshots
 from p2pfl.core.weights import Vector, pieces
 
 T = TypeVar("T")
-
-REJECTED = "rejected: "
-"""Begins the outcome of what we did not take from a peer; its reason follows."""
 
 _BUSY_RETRY_S = 0.05
 _NO_HISTORY_RETRY_S = 0.5
@@ -73,26 +70,6 @@ _EXPIRIES_PER_HORIZON = 100
 """Looking for what is past the horizon costs a look at everything that is kept."""
 _SCALE_SIZE = 64
 """Of so many values a norm tells the scale; fewer may all be near zero by chance."""
-_ROUNDING = 1.05
-"""A codec's rounding may lengthen what was shortened to the clip radius by a little."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mixed:
-    """What one message did, for the journal.
-
-    Attributes:
-        outcome: as in `events.Exchanged`; `refused: ` is the peer's word, `REJECTED` is ours.
-        norm: size of the flow, complete once the work was driven to its end; None if none flowed.
-        distance, reach: how far away a model was that was refused for it, and what was the most.
-    """
-
-    outcome: str
-    weight: float = 0.0
-    staleness: float = 0.0
-    norm: FlowNorm | None = None
-    distance: float = 0.0
-    reach: float = 0.0
 
 
 class GossipState:
@@ -107,7 +84,8 @@ class GossipState:
         age, own_steps: u and h, when continuing from a checkpoint.
 
     Attributes:
-        arrived: (d,) models by peer that wait to be judged together, each used once.
+        gate: what is known of distances, in every mode.
+        judging: what robust mode decides; None where members do not lie.
     """
 
     def __init__(
@@ -132,12 +110,11 @@ class GossipState:
         self.momentum = momentum
         self.snapshots = Snapshots(rng)
         self.meters = Meters(limits.peers)
-        self.robust = robust
         self.gate = Gate(robust or RobustConfig(), limits.peers)
+        self.judging = Judging(robust, self.gate) if robust is not None else None
         self._has_scale = robust is not None or weights.size >= _SCALE_SIZE
         if self._has_scale:
             self.gate.measured(math.sqrt(squared(weights)))
-        self.arrived: dict[str, Vector] = {}
         self.outbox = Outbox(horizon_s=config.retry_horizon_s, limit=limits.pending)
         self.inbox = Inbox(
             horizon_s=config.retry_horizon_s,
@@ -239,7 +216,7 @@ class GossipState:
         """Set a share aside for an exchange with `peer`; the caller has checked `can_ask`."""
         pending = self.outbox.open(peer, self.own_steps, self.lineage, self._share(), now)
         farthest = self.gate.farthest()
-        if self.robust is not None:
+        if self.judging is not None:
             pending.clip = self.gate.clip()
         elif math.isfinite(farthest):
             pending.clip = farthest
@@ -293,13 +270,13 @@ class GossipState:
         meter = self.meters.of(pending.peer)
         passed = (self.own_steps - pending.own_steps) / max(self.cycle_steps, 1)
         meter.lag_cycles = smoothed(meter.lag_cycles, passed)
-        if self.robust is not None:
-            wrong = self._lies(pending, answer)
+        if self.judging is not None:
+            wrong = self.judging.lie(pending, answer)
             if wrong is not None:
                 self.outbox.close(pending)
                 return wrong, nothing
         if isinstance(answer, Flow) and pending.lineage == self.lineage:
-            most = _ROUNDING * pending.weight * pending.clip if pending.clip else math.inf
+            most = ROUNDING * pending.weight * pending.clip if pending.clip else math.inf
             norm = FlowNorm(most)
             self._grow_older(answer.age)
             self.gate.refused_by.clear()
@@ -312,10 +289,10 @@ class GossipState:
                 return Mixed("replaced"), nothing
             case Adopt() if self.should_adopt(answer.age):
                 return Mixed("adopt"), self._replace(answer.payload, answer.age)
-            case Swap() if self.robust is None:
-                return Mixed("ignored"), nothing  # a member in another mode
+            case Swap() if self.judging is not None:
+                return self._keep(self.judging, pending.peer, answer.payload, answer.age), nothing
             case Swap():
-                return self._await_judgement(pending.peer, answer.payload, answer.age), nothing
+                return Mixed("ignored"), nothing  # a member in another mode
             case Refused():
                 if answer.reason is Reason.DISTANCE:
                     self.gate.refused_by.add(pending.peer)
@@ -323,61 +300,17 @@ class GossipState:
             case _:
                 return Mixed(type(answer).__name__.lower()), nothing
 
-    def _lies(self, pending: Pending, answer: Answer) -> Mixed | None:
-        """What an answer is that no honest member gives in robust mode; None if it may be."""
-        assert self.robust is not None
-        is_judged = self.robust.rule != "clip"
-        match answer:
-            case Flow() if not is_judged:
-                moved = FlowNorm()
-                for at in pieces(self.x.size):
-                    moved.takes(squared(answer.payload.values(at)))
-                distance, reach = moved.norm / pending.weight, _ROUNDING * pending.clip
-                if distance <= reach:
-                    return None
-                return Mixed(f"{REJECTED}{Reason.CLIP}", distance=distance, reach=reach)
-            case Swap() if is_judged:
-                return None
-            case Flow() | Swap() | Adopt() | Adopted():
-                return Mixed("ignored")  # a member in another mode
-        return None
-
-    def _await_judgement(self, peer: str, model: Encoded, age: int) -> Mixed:
-        """Keep a fresh model until there are enough to be judged together; each is used once."""
-        assert self.robust is not None
-        distance, norm = distance_and_norm(self.x, model)
-        self.gate.measured(norm)
-        farthest = self.gate.farthest()
-        if distance > farthest:
-            return Mixed(f"{REJECTED}{Reason.NORM}", distance=distance, reach=farthest)
-        self.gate.passed(peer, distance, age)
-        self._grow_older(age)
-        self.arrived.pop(peer, None)
-        if len(self.arrived) >= self.robust.models - 1:
-            del self.arrived[next(iter(self.arrived))]
-        self.arrived[peer] = model.values()
-        return Mixed("swap")
+    def _keep(self, judging: Judging, peer: str, model: Encoded, age: int) -> Mixed:
+        kept = judging.keep(peer, self.x, model, age)
+        if kept.outcome == "swap":
+            self._grow_older(age)
+        return kept
 
     def _grow_older(self, age: int) -> None:
         """Our lineage is as long as the longest that was mixed into it, as far as that is sure."""
-        if self.robust is not None:
+        if self.judging is not None:
             age = self.gate.believed_age(age)
         self.age = min(max(self.age, age), AGE_MAX)
-
-    def take_arrived(self, neighbours: int) -> dict[str, Vector] | None:
-        """The models that are to be judged now, (d,) each, if there are enough.
-
-        Args:
-            neighbours: that could have sent one: where they are few, no more are waited for than
-                there are, as long as the rule holds with those.
-        """
-        if self.robust is None or not self.arrived:
-            return None
-        wanted = min(self.robust.models - 1, neighbours)
-        if len(self.arrived) < wanted or not can_judge(self.robust, len(self.arrived)):
-            return None
-        arrived, self.arrived = self.arrived, {}
-        return arrived
 
     def merge(self, moved: Vector, lineage: int) -> Iterator[None]:
         """Add what a robust rule changed, (d,) float32, if it still concerns our weights."""
@@ -494,8 +427,8 @@ class GossipState:
             return Refused(Reason.SHAPE, detail), Mixed("refused: shape"), nothing
         if not self.inbox.has_place(peer):
             return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
-        if self.robust is not None:
-            return self._answer_robustly(peer, incarnation, ask, newest_steps, now)
+        if self.judging is not None:
+            return self._answer_robustly(self.judging, peer, incarnation, ask, newest_steps, now)
         if ask.age < self._config.adopt_ratio * self.age:
             # nothing is mixed, so asked again we say just that; our model goes over the question
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
@@ -555,43 +488,42 @@ class GossipState:
         return flow, Mixed("flow", weight, tau, norm), self._mix(self.x, kept, flow, norm)
 
     def _answer_robustly(
-        self, peer: str, incarnation: int, ask: Exchange, newest_steps: int, now: float
+        self,
+        judging: Judging,
+        peer: str,
+        incarnation: int,
+        ask: Exchange,
+        newest_steps: int,
+        now: float,
     ) -> tuple[Answer, Mixed, Iterator[None]]:
         """Mix what passes the gate, shortened to the clip both ends agree on; or keep it.
 
         The whole payload is there: how far it is away must be known before any of it flows.
         """
         nothing: Iterator[None] = iter(())
-        assert self.robust is not None
         if 0 in (self.age, ask.age) or self.should_adopt(self.gate.believed_age(ask.age)):
             # who has no history has nothing to judge by; it pulls several models first
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
             return Busy(_NO_HISTORY_RETRY_S), Mixed("busy"), nothing
-        if self.robust.rule != "clip":
+        if not judging.clips:
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
-            kept = self._await_judgement(peer, ask.payload, ask.age)
+            kept = self._keep(judging, peer, ask.payload, ask.age)
             if kept.outcome != "swap":
                 return Refused(Reason.NORM, "broken"), kept, nothing
             mine = self.snapshots.blank(ask.payload.codec, self.x.size)
             swap = Swap(ask.seq, self.age, self.own_steps, mine)
             return swap, kept, self.snapshots.encode(self.x, mine)
-        distance, norm = distance_and_norm(self.x, ask.payload)
-        self.gate.measured(norm)
-        reach = self.gate.reach
-        if distance > reach:
+        shortened = judging.shortened(peer, self.x, ask)
+        if isinstance(shortened, Mixed):
             self.inbox.keep(peer, incarnation, Cancelled(ask.seq), now)
-            refusal = Refused(Reason.DISTANCE, f"{distance:.3g} away, expected at most {reach:.3g}")
-            rejected = Mixed(f"{REJECTED}{Reason.DISTANCE}", distance=distance, reach=reach)
-            return refusal, rejected, nothing
-        clip = self.gate.clip() if ask.clip == 0 else min(self.gate.clip(), ask.clip)
-        self.gate.passed(peer, distance, ask.age)
-        shortened = min(1.0, clip / distance) if distance > 0 else 1.0
+            detail = f"{shortened.distance:.3g} away, expected at most {shortened.reach:.3g}"
+            return Refused(Reason.DISTANCE, detail), shortened, nothing
         return self._flow(peer, incarnation, ask, newest_steps, now, shortened=shortened)
 
     def _mix(self, x: Vector, kept: Kept, flow: Flow, norm: FlowNorm) -> Iterator[None]:
         try:
             yield from self._changing(flow_in(x, flow.payload, flow.weight, self._rng, norm))
-            if self.robust is None and self._has_scale and not norm.is_cut:
+            if self.judging is None and self._has_scale and not norm.is_cut:
                 self.gate.usual(norm.norm / flow.weight)
         finally:
             kept.is_mixing = False

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pfl.config import DAY_MIN, CourtesyConfig
+from p2pfl.config import CourtesyConfig
 from p2pfl.errors import ConfigError
+from p2pfl.hours import DAY_MIN
 from p2pfl.ports import Surroundings
 
 POWERCAP = Path("/sys/class/powercap")

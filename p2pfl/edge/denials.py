@@ -20,7 +20,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from p2pfl.config import explain
+from p2pfl.configuring import explain
 from p2pfl.core.messages import Denial
 from p2pfl.core.statements import denial_bytes
 from p2pfl.edge.durable import replacement

@@ -42,6 +42,7 @@ Grade: TypeAlias = Literal["ok", "info", "wrong"]
 BROWSE_S = 3.0
 MDNS_PORT = 5353
 
+_KEY = "--key-file, in a strict run --cert and --state-dir"
 _OPEN_MDNS = (
     "allow multicast DNS in this device's firewall: `sudo ufw allow 5353/udp`, or "
     "`sudo firewall-cmd --permanent --add-service=mdns && sudo firewall-cmd --reload`"
@@ -306,7 +307,7 @@ def _apart(peer: Sighting, credentials: Credentials | None) -> Finding:
     if credentials is None:
         text = f"{_named(peer)} is of a run with a key ({peer.run})"
         fix = "if it should learn with this one, start both, and this command, with that key"
-        return Finding("peer", "info", f"{text}, looked at without one", f"{fix} (--key-file)")
+        return Finding("peer", "info", f"{text}, looked at without one", f"{fix} ({_KEY})")
     text = f"{_named(peer)} is of a run with another key ({peer.run})"
     fix = "if it should learn with this one, give both devices the same key: `p2pfl run-key show`"
     return Finding("peer", "info", text, fix)
@@ -331,7 +332,7 @@ def _reached(peer: Sighting, answers: Sequence[Answer], topic: str) -> list[Find
         fix = "set the clocks of both devices (`timedatectl set-ntp true`); in a strict run the "
         fix += "certificate may also have ended: `p2pfl id` there, then `p2pfl admit`"
     elif "keyed" in outcomes:
-        fix = "it is in a run with a key: give the same to this command (--key-file)"
+        fix = f"it is in a run with a key: give the same to this command ({_KEY})"
     elif "foreign" in outcomes:
         fix = "give both devices the same key; `p2pfl run-key show` tells whether they have it"
     elif "silent" in outcomes:
@@ -371,7 +372,7 @@ def _port_given(port: int, answers: Sequence[Answer]) -> list[Finding]:
         elif answer.outcome == "refused" and is_served:
             findings.append(Finding(topic, "info", text, "--bind :: serves on every address"))
         elif answer.outcome in ("keyed", "foreign"):
-            fix = "give this command the key of that node's run (--key-file)"
+            fix = f"give this command the key of that node's run ({_KEY})"
             findings.append(Finding(topic, "wrong", text, fix))
         elif answer.outcome == "clock":
             fix = "set the clock of this device (`timedatectl set-ntp true`)"

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from p2pfl.config import explain
+from p2pfl.configuring import explain
 from p2pfl.core.messages import Statement
 from p2pfl.core.statements import DIGEST_BYTES, Evidence, contradict, statement_bytes
 from p2pfl.edge.durable import replacement

@@ -30,7 +30,7 @@ from typing import IO, Annotated, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from p2pfl.config import explain
+from p2pfl.configuring import explain
 from p2pfl.core.weights import Layout
 from p2pfl.edge.durable import replacement as replacement
 from p2pfl.edge.durable import sync_directory

@@ -37,7 +37,10 @@ _PAUSE_S = 0.25
 _GOODBYE_S = 1.0
 _TLS_HANDSHAKE = b"\x16"
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 (a node is meant to be reached; --bind narrows it)
-_KEYED = "this node is in a run with a key: start yours with --key or --key-file"
+_KEYED = (
+    "this node is in a run with a key: start yours with --key or --key-file, in a strict run with "
+    "--cert"
+)
 _NOT_HTTPS = (
     f"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: {len(_KEYED) + 1}\r\n"
     f"Content-Type: text/plain\r\n\r\n{_KEYED}\n"

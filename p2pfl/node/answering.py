@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from p2pfl.core.compression import Bytes
-from p2pfl.core.gossip import Mixed
 from p2pfl.core.messages import (
     Ack,
     Body,
@@ -33,6 +32,7 @@ from p2pfl.core.messages import (
     mismatch,
     payload_of,
 )
+from p2pfl.core.outcomes import Mixed
 from p2pfl.core.rates import Rates
 from p2pfl.core.statements import new_digest
 from p2pfl.core.weights import pieces
@@ -58,7 +58,7 @@ class Answering:
     @property
     def needs_whole(self) -> bool:
         """In robust mode a model is measured before any of it is mixed."""
-        return self._vitals.state.robust is not None
+        return self._vitals.state.judging is not None
 
     def admit(self, packet: Packet) -> Packet | None:
         """Look at a packet before its payload is read; a packet given back refuses it."""
@@ -202,7 +202,7 @@ class Answering:
             case _:
                 vitals.accuse(packet.sender, Reason.MALFORMED)
                 answer = Refused(Reason.MALFORMED, f"{type(body).__name__} is an answer")
-        streams = isinstance(answer, Flow) and vitals.state.robust is None
+        streams = isinstance(answer, Flow) and vitals.state.judging is None
         said: Packet | None = None
         try:
             said = vitals.packet(answer, to=packet.sender)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from enum import Enum
 
 from p2pfl.core.compression import CODECS, Bytes
-from p2pfl.core.gossip import Mixed
 from p2pfl.core.ledger import Pending
 from p2pfl.core.messages import (
     Body,
@@ -29,6 +28,7 @@ from p2pfl.core.messages import (
     Statement,
     payload_of,
 )
+from p2pfl.core.outcomes import Mixed
 from p2pfl.core.snapshots import Snapshot
 from p2pfl.core.statements import statement_bytes
 from p2pfl.node.requests import Reached, Requests
@@ -182,7 +182,7 @@ class Asking:
             def begin(reply: Packet) -> Iterator[None]:
                 if reply.sender != peer or not isinstance(reply.body, Flow):
                     return iter(())
-                if state.robust is not None:
+                if state.judging is not None:
                     return iter(())  # how large it is must be known before any of it flows
                 if reply.body.payload.size != vitals.layout.size:
                     return iter(())

@@ -19,8 +19,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from p2pfl.config import DAY_MIN, DAYS, WEEK_MIN, CourtesyConfig, Hours, hours
+from p2pfl.config import CourtesyConfig
 from p2pfl.core.bucket import Bucket
+from p2pfl.hours import DAY_MIN, DAYS, WEEK_MIN, Hours, hours
 from p2pfl.ports import Clock, Surroundings, Traffic
 
 LOOK_S = 5.0

@@ -280,7 +280,7 @@ class Node:
             for pending in vitals.state.outbox.overdue(now):
                 if pending.peer in alive and not vitals.keeps_away_from(pending.peer):
                     self._spawn(self.asking.resolve(pending), name=f"resolve {pending.seq}")
-            if vitals.state.robust is not None and vitals.state.gate.needs_rescue():
+            if vitals.state.judging is not None and vitals.state.gate.needs_rescue():
                 self._spawn(self._meeting.rescue(), name="rescue")
             for pending in vitals.state.expire(now):
                 vitals.fault("unresolved", f"exchange {pending.seq} with {pending.peer[:8]}")

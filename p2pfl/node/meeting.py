@@ -109,7 +109,7 @@ class Meeting:
         vitals = self._vitals
         if self._pulling or not vitals.state.should_adopt(ack.age):
             return
-        if vitals.state.robust is not None:
+        if vitals.state.judging is not None:
             # one that is met now may lie; a little later there are several to ask
             self._spawn(self.rescue(_GATHERING_S), name="catch up")
             return
@@ -129,17 +129,17 @@ class Meeting:
             gathering_s: wait so long for more members to be met, if there are few.
         """
         vitals, state = self._vitals, self._vitals.state
-        if self._pulling or state.robust is None:
+        if self._pulling or state.judging is None:
             return
-        self._pulling = True
+        self._pulling, pulls = True, state.judging.config.pulls
         try:
             why = "refused by all" if state.gate.needs_rescue() else "newcomer"
             waited = 0.0
-            while waited < gathering_s and len(self._others()) < state.robust.pulls:
+            while waited < gathering_s and len(self._others()) < pulls:
                 await asyncio.sleep(_GATHERING_STEP_S)
                 waited += _GATHERING_STEP_S
             for _ in range(_RESCUES):
-                models = await self._pull_some(state.robust.pulls)
+                models = await self._pull_some(pulls)
                 ages = sorted(model.age for model in models)
                 if ages and why == "newcomer" and not state.should_adopt(ages[len(ages) // 2]):
                     break

@@ -152,18 +152,18 @@ class Training:
 
     async def _judge(self) -> None:
         """Let a robust rule judge the fresh models that came, once there are enough of them."""
-        vitals, state = self._vitals, self._vitals.state
-        if state.robust is None or not state.arrived:
+        vitals, state, judging = self._vitals, self._vitals.state, self._vitals.state.judging
+        if judging is None or not judging.arrived:
             return
         neighbours = len(vitals.rule.neighbours(vitals.id, vitals.members.met(), vitals.names))
-        arrived = state.take_arrived(neighbours)
+        arrived = judging.take_arrived(neighbours)
         if arrived is None:
-            self._warn_if_too_few(state.robust, neighbours)
+            self._warn_if_too_few(judging.config, neighbours)
             return
         lineage = state.lineage
         async with leased(self._vitals, "float32") as snapshot:
             own = read_only(snapshot.encoded.values())
-            moved = await self._run(_judged, state.robust, own, tuple(arrived.values()))
+            moved = await self._run(_judged, judging.config, own, tuple(arrived.values()))
         await drive(state.merge(moved, lineage))
 
     def _warn_if_too_few(self, robust: RobustConfig, neighbours: int) -> None:

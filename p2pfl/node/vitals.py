@@ -17,10 +17,11 @@ import numpy as np
 from p2pfl.config import NodeConfig
 from p2pfl.core import events
 from p2pfl.core.figures import SwarmFigures
-from p2pfl.core.gossip import REJECTED, GossipState, Mixed
+from p2pfl.core.gossip import GossipState
 from p2pfl.core.membership import Membership
 from p2pfl.core.messages import Body, Denial, Packet, Reason, Refused, Statement, payload_of
 from p2pfl.core.neighbours import Rule
+from p2pfl.core.outcomes import REJECTED, Mixed
 from p2pfl.core.reports import Reports
 from p2pfl.core.reputation import Reputation
 from p2pfl.core.statements import Evidence, Witness, denial_bytes, statement_bytes

@@ -24,7 +24,7 @@ from p2pfl.scenario.measure import final, resumed, shifted, stall
 from p2pfl.scenario.processes import NodeProcess, Swarm, obituary, sole
 from p2pfl.scenario.record import Happening, Plan, Record, Sample, What
 from p2pfl.scenario.retold import SETTINGS, checkpoint_every_s
-from p2pfl.scenario.scene import Mood, Row, Scene, Show, page_of, state_of
+from p2pfl.scenario.scene import Mood, Row, Scene, Show, page_of, state_of, swarm_of
 from p2pfl.scenario.timeline import Action, Role, Step
 from p2pfl.scenario.watching import FRESH_S, Look, Watch
 
@@ -117,7 +117,7 @@ class Demo:
     async def _assemble(self) -> float:
         """Start the first nodes and wait until each trains and knows all others; in seconds."""
         plan = self._plan
-        self._happen("", What.PHASE, f"{plan.nodes} nodes start and look for each other")
+        self._happen("", What.STARTS, f"{plan.nodes} nodes start and look for each other")
         for name in plan.first:
             self._swarm.nodes[name].start()
         while not all(map(self._has_found_all, plan.first)):
@@ -244,16 +244,10 @@ class Demo:
         plan, watch = self._plan, self._watch
         at = None if self._complete is None else self._now()
         coming = next((s for s in plan.steps if at is not None and s.at > at), None)
+        rows = tuple(self._row(node) for node in self._swarm.nodes.values())
+        swarm, ago_s = swarm_of(rows, self._clock(), watch.history)
         self._show.draw(
-            Scene(
-                plan,
-                at,
-                watch.history[-1] if watch.history else None,
-                tuple(self._row(node) for node in self._swarm.nodes.values()),
-                tuple(self._happenings),
-                coming,
-                self._address,
-            )
+            Scene(plan, at, swarm, rows, tuple(self._happenings), coming, self._address, ago_s)
         )
 
     def _row(self, node: NodeProcess) -> Row:
@@ -264,7 +258,8 @@ class Demo:
         looks = self._watch.looks[node.name]
         thinned = looks[:: 1 + len(looks) // _CURVE]
         curve = tuple(one.accuracy for one in thinned if one.accuracy is not None)
-        return Row(node.name, state, mood, looks[-1] if looks else None, curve)
+        answers = is_fresh and mood in (Mood.GOOD, Mood.BUSY)
+        return Row(node.name, state, mood, looks[-1] if looks else None, curve, answers)
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from rich.text import Text
 from p2pfl.scenario.record import Happening, Plan, What
 from p2pfl.scenario.scene import Mood, Row, Scene, invitation
 from p2pfl.scenario.timeline import Action
+from p2pfl.scenario.watching import Together
 
 WIDE = 112
 """From so many columns on there is room for each node's curve."""
@@ -80,7 +81,7 @@ class PlainShow:
 
     def happened(self, happening: Happening) -> None:
         """Say it."""
-        self._say(f"{_when(happening.at)}  {happening.text}")
+        self._say(f"{_when_of(happening)}  {happening.text}")
 
     def draw(self, scene: Scene) -> None:
         """Say how it stands, if the last time is long enough ago."""
@@ -126,16 +127,25 @@ def line(scene: Scene) -> str:
     if swarm is not None:
         parts.append(
             f"mean {number(swarm.mean)}  worst {number(swarm.worst)}  "
-            f"consensus distance {number(swarm.distance)}"
+            f"consensus distance {_distance(scene, swarm)}"
         )
     parts.append(" ".join(f"{row.name.removeprefix('node-')}:{_brief(row)}" for row in scene.rows))
     return "  ".join(parts)
 
 
 def _brief(row: Row) -> str:
-    if row.mood is not Mood.GOOD or row.seen is None:
+    """The accuracies are those of the mean, and no others."""
+    if row.seen is None or not row.answers:
         return row.state
-    return number(row.seen.accuracy)
+    if row.mood is Mood.GOOD:
+        return number(row.seen.accuracy)
+    return row.state if row.seen.accuracy is None else f"{number(row.seen.accuracy)}({row.state})"
+
+
+def _distance(scene: Scene, swarm: Together) -> str:
+    """It was measured a while before the other figures, and says so."""
+    text = number(swarm.distance)
+    return text if swarm.distance is None else f"{text} ({scene.distance_ago_s:.1f} s ago)"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -218,12 +228,12 @@ def _figures(scene: Scene) -> Padding:
     text = Text("nobody has answered yet", style="dim")
     if swarm is not None:
         text = Text.assemble(
-            "mean accuracy ",
+            "mean ",
             (number(swarm.mean), "bold green"),
             "   worst ",
             (number(swarm.worst), "bold"),
             "   consensus distance ",
-            (number(swarm.distance), "bold"),
+            (_distance(scene, swarm), "bold"),
             f"   {swarm.answering} answer",
         )
     return Padding(text, (1, 0))
@@ -269,7 +279,7 @@ def _news(scene: Scene) -> list[Text]:
     news = list(scene.happenings[-_HAPPENINGS:])
     lines = [
         Text.assemble(
-            (f"{_when(one.at)}  ", "dim"),
+            (f"{_when_of(one)}  ", "dim"),
             (one.text.splitlines()[0], _KINDS.get(one.what, "")),
             overflow="ellipsis",
             no_wrap=True,
@@ -288,6 +298,11 @@ def _next(scene: Scene) -> str:
         return f"next: the end, in {left:.0f} s"
     step, wait = scene.coming, max(scene.coming.at - scene.at, 0.0)
     return f"next: {step.node} {_COMING[step.action]} in {wait:.0f} s"
+
+
+def _when_of(one: Happening) -> str:
+    """Before time begins there is no time: counted from the start, it would step back later."""
+    return "start  " if one.what is What.STARTS else _when(one.at)
 
 
 def _when(at: float) -> str:

@@ -6,14 +6,16 @@ allowed. A Python script is the user's own code, and is run.
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from p2pfl import config
-from p2pfl.config import NodeConfig, from_mapping
+from p2pfl import configuring
+from p2pfl.config import NodeConfig
+from p2pfl.configuring import from_mapping
 from p2pfl.core.graph import topology
 from p2pfl.core.neighbours import Rule, edges
 from p2pfl.errors import ConfigError
@@ -41,7 +43,7 @@ def load(text: str, changes: Iterable[str] = (), seed: int | None = None) -> Sce
     if "name" not in values:
         values["name"] = path.stem
     for change in changes:
-        put(values, *config.changed(change))
+        put(values, *configuring.changed(change))
     if seed is not None:
         values["seed"] = seed
     return from_mapping(_with_paths(values, path.parent), Scenario, where=str(path))
@@ -58,7 +60,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
         key = f"node.{key}"
     if first == "task" and isinstance(values.get("task"), str):
         values["task"] = {"name": values["task"]}  # `task = "digits"` is short for a table
-    config.put(values, key, value)
+    configuring.put(values, key, value)
 
 
 def _found(text: str) -> Path:
@@ -66,15 +68,19 @@ def _found(text: str) -> Path:
     if path.suffix in (".toml", ".py"):
         if _is_file(path):
             return path
-        raise ConfigError(f"there is no scenario {text}; {_shipped()}")
+        raise ConfigError(f"there is no scenario {text}; {_shipped(path.stem)}")
     by_name = FOLDER / f"{text}.toml"
     if _is_file(by_name):
         return by_name
-    raise ConfigError(f"there is no scenario '{text}'; {_shipped()}")
+    if text and _is_file(path):
+        raise ConfigError(f"'{text}' is no scenario: its name must end in .toml or .py")
+    raise ConfigError(f"there is no scenario '{text}'; {_shipped(text)}")
 
 
-def _shipped() -> str:
+def _shipped(wanted: str) -> str:
     known = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    if near := difflib.get_close_matches(wanted, known, n=1):
+        return f"did you mean '{near[0]}'?"
     if known:
         return f"in {FOLDER}/ are {', '.join(known)}"
     return f"give the path of a .toml file (names are sought in ./{FOLDER}, which is not here)"

@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import p2pfl
-from p2pfl.config import from_mapping
+from p2pfl.configuring import from_mapping
 from p2pfl.errors import ConfigError, NetworkError
 from p2pfl.scenario.guard import Guard
 from p2pfl.scenario.load import dump

@@ -16,7 +16,10 @@ from p2pfl.scenario.watching import Look, Together
 
 
 class What(StrEnum):
-    """Kinds of happenings; the first five are what the timeline does."""
+    """Kinds of happenings; the first five are what the timeline does.
+
+    `STARTS` comes before time begins: nobody knows yet how long before.
+    """
 
     KILLED = "killed"
     RESTARTED = "restarted"
@@ -26,6 +29,7 @@ class What(StrEnum):
     BACK = "back"
     JOINED = "joined"
     DIED = "died"
+    STARTS = "starts"
     PHASE = "phase"
 
 

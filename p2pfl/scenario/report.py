@@ -35,7 +35,7 @@ from p2pfl.scenario.display import number
 from p2pfl.scenario.expect import Verdict, without_bound
 from p2pfl.scenario.pages import write_html
 from p2pfl.scenario.record import Plan, Record, Sample, What
-from p2pfl.scenario.retold import retold
+from p2pfl.scenario.retold import final_distance, retold
 from p2pfl.scenario.watching import Together
 
 CURVES, SWARM, PICTURE, SUMMARY = "curves.csv", "swarm.csv", "accuracy.png", "summary.json"
@@ -65,14 +65,14 @@ def write(record: Record, verdicts: Sequence[Verdict]) -> None:
 
 def summary(record: Record, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """The record without its curves, as plain JSON values."""
-    plan, last = record.plan, record.history[-1] if record.history else None
+    plan = record.plan
     known = record.accuracies
     return {
         "ok": all(verdict.held for verdict in verdicts),
         "expectations": [asdict(verdict) for verdict in verdicts],
         "mean_accuracy": fmean(known) if known else None,
         "worst_accuracy": min(known, default=None),
-        "consensus_distance": last.distance if last else None,
+        "consensus_distance": final_distance(record),
         "local_only": asdict(record.local) if record.local else None,
         "nodes": {
             name: {
@@ -145,10 +145,10 @@ def tell(record: Record, verdicts: Sequence[Verdict], console: Console) -> None:
 
 
 def _together(record: Record) -> str:
-    known, last = record.accuracies, record.history[-1] if record.history else None
+    known = record.accuracies
     if not known:
         return "no accuracy: this task has none"
-    distance = number(last.distance if last else None)
+    distance = number(final_distance(record))
     return f"mean {fmean(known):.3f}, worst {min(known):.3f}, consensus distance {distance}"
 
 

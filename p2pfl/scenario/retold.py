@@ -150,6 +150,20 @@ def retold(record: Record) -> Trace:
     )
 
 
+def final_distance(record: Record) -> float | None:
+    """The consensus distance of the end: the mean over the moments that final accuracies are of.
+
+    The report has the same figure; None if it was not measured then.
+    """
+    times = np.array(sorted({sample.at for sample in record.samples}))
+    if not len(times):
+        return None
+    share = as_scenario(record.plan).measure.last_share
+    found = _distances(record.history, times[times >= times[-1] * (1 - share)])
+    known = found[np.isfinite(found)]
+    return float(known.mean()) if len(known) else None
+
+
 def _counted(looks: Sequence[Look], times: Floats) -> tuple[Floats, Floats]:
     """Cycles done and bytes sent since the beginning at each time, NaN before the first look."""
     ats = [look.at for look in looks]

@@ -5,6 +5,7 @@ Rule of the file: data and the words for it; no terminal here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -12,7 +13,7 @@ from typing import Protocol
 from p2pfl.scenario.processes import Condition
 from p2pfl.scenario.record import Happening, Plan
 from p2pfl.scenario.timeline import Role, Step
-from p2pfl.scenario.watching import Look, Together
+from p2pfl.scenario.watching import FRESH_S, Look, Together, together
 
 
 class Mood(StrEnum):
@@ -32,6 +33,7 @@ class Row:
         state: in a word.
         seen: what it said last, None if it never did.
         curve: its accuracies so far, oldest first.
+        answers: it said that a moment ago, and in its present life.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Row:
     mood: Mood
     seen: Look | None
     curve: tuple[float, ...] = ()
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ class Scene:
 
     Attributes:
         at: seconds since the swarm was complete, None before.
-        swarm: their common figures, None before anybody answered.
+        swarm: their common figures, None before anybody answered. Mean and worst are those of the
+            rows that answer, so they are of one moment with them; the distance was measured.
+        distance_ago_s: how long before that moment the distance was measured.
         happenings: so far, by time.
         coming: what the timeline does next, None if nothing.
         address: of a node that is never hit, `host:port`; its page shows all. Empty before it is
@@ -61,6 +66,7 @@ class Scene:
     happenings: tuple[Happening, ...]
     coming: Step | None
     address: str = ""
+    distance_ago_s: float = 0.0
 
 
 class Show(Protocol):
@@ -73,6 +79,26 @@ class Show(Protocol):
     def draw(self, scene: Scene) -> None:
         """Show how it stands; called several times a second."""
         ...
+
+
+def swarm_of(
+    rows: Iterable[Row], now: float, history: Sequence[Together]
+) -> tuple[Together | None, float]:
+    """The common figures of the rows that answer; and how long ago the distance was measured.
+
+    Args:
+        rows: as they are shown.
+        now: by the watcher's clock.
+        history: of the swarm, by time, for the latest distance that says something of now.
+    """
+    seen = [row.seen for row in rows if row.answers and row.seen is not None]
+    if not seen:
+        return None, 0.0
+    recent = (one for one in reversed(history) if one.distance is not None)
+    last = next(recent, None)
+    if last is None or now - last.at > FRESH_S:
+        return together(now, seen, None), 0.0
+    return together(now, seen, last.distance), now - last.at
 
 
 def page_of(address: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from p2pfl.scenario.deeds import deeds_told
 from p2pfl.scenario.display import volume
 from p2pfl.scenario.spec import Bound, Expect
 from p2pfl.scenario.trace import Trace
@@ -21,6 +22,7 @@ _TITLES = {
     "bytes_per_node_per_s": "sent per node",
     "pending": "unresolved exchanges",
     "recovery_s": "longest recovery",
+    "deaths": "ended by themselves",
 }
 UNKNOWN = "not measured"
 
@@ -59,10 +61,12 @@ def bound_told(name: str, bound: Bound) -> str:
 
 
 def without_bound(trace: Trace, measured: Mapping[str, float | None]) -> dict[str, str]:
-    """The figures that were measured and nothing was expected of, by title."""
+    """The figures that were measured and nothing was expected of, by title; and what was done."""
     bounds = trace.scenario.expect.bounds()
     known = {name: value for name, value in measured.items() if name not in bounds}
-    return {title(name): told(name, value) for name, value in known.items() if value is not None}
+    found = {title(name): told(name, value) for name, value in known.items() if value is not None}
+    done = deeds_told(trace)
+    return {**found, "done to nodes": done} if done else found
 
 
 def percent(share: float) -> str:

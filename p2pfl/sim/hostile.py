@@ -46,8 +46,8 @@ from p2pfl.node import Node
 from p2pfl.ports import Answered, Forward, Notary, Reply, Service, Traffic, Transport
 from p2pfl.sim.attacks import ATTACKS, View
 from p2pfl.sim.insight import Insight
-from p2pfl.sim.network import MemoryTransport
 from p2pfl.sim.nuisance import SENT_BESIDES
+from p2pfl.sim.transport import MemoryTransport
 from p2pfl.sim.world import Machine, World
 
 _INSIDE = 0.99
@@ -419,7 +419,7 @@ class _LyingService:
         zeros = np.zeros(ask.payload.size, np.float32)
         nothing = encode(ask.payload.codec, zeros, self._liar.rng)
         body: Flow | Swap
-        if state.robust is not None and state.robust.rule != "clip":
+        if state.judging is not None and not state.judging.clips:
             body = Swap(ask.seq, state.age, state.own_steps, nothing)
         else:
             body = Flow(ask.seq, state.age, ask.weight, 0.0, nothing)

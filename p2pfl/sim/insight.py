@@ -88,7 +88,7 @@ class Insight:
         for machine in self._world.machines:
             if machine.life is not None and machine.disk.node == node:
                 state = machine.life.node.vitals.state
-                clips = state.robust is not None and state.robust.rule == "clip"
+                clips = state.judging is not None and state.judging.clips
                 return state.gate.reach if clips else np.inf
         return np.inf
 

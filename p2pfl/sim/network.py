@@ -1,4 +1,4 @@
-"""Transport and Discovery in memory: latency, loss, bandwidth, cuts and holds.
+"""What becomes of a message in memory: latency, loss, bandwidth, cuts and holds; and Discovery.
 
 Rules of the file: all chance is one generator; what is lost is lost silently, as on a real network,
 and the asker's time-out tells; a host that is up but serves nothing refuses, as a closed port does;
@@ -12,18 +12,16 @@ answers late. A host speaks for itself only, unless the network is one without k
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from p2pfl.core import wire
-from p2pfl.core.compression import Bytes, Encoded
+from p2pfl.core.compression import Encoded
 from p2pfl.core.messages import (
-    Body,
     Exchange,
     Packet,
     Reason,
@@ -31,11 +29,13 @@ from p2pfl.core.messages import (
     not_reached,
     payload_of,
 )
-from p2pfl.errors import PeerError, PeerGone, PeerTimeout, PeerUnreachable, WireError
-from p2pfl.ports import Forward, Service, Sighting, Traffic
+from p2pfl.errors import PeerError, PeerGone, PeerTimeout, WireError
+from p2pfl.ports import Forward, Sighting
 from p2pfl.sim.faults import Conditions, Ways
 from p2pfl.sim.links import Links
 from p2pfl.sim.loop import NS, Host, VirtualLoop
+from p2pfl.sim.packets import nbytes_of, with_body, with_payload
+from p2pfl.sim.transport import Call, MemoryTransport
 
 FORWARD_S = 0.5
 """A relay waits so long for the member it asks on another's behalf, as the real transport does."""
@@ -43,18 +43,6 @@ LATE_LATENCIES = 10
 """A reordered message is late by up to so many latencies."""
 
 _CHECKED_EVERY = 100
-
-Done: TypeAlias = Callable[[Packet | PeerError], None]
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A request on its way; `done` gets the answer or what went wrong, at the asker."""
-
-    source: MemoryTransport
-    target: MemoryTransport
-    packet: Packet
-    done: Done
 
 
 class Network:
@@ -65,6 +53,7 @@ class Network:
         conditions: what it is like.
 
     Attributes:
+        hosts: by address, each in its newest life.
         ways: where it is otherwise than that.
         messages: sent so far.
         is_keyed: members have keys, as with mutual TLS: nobody can speak for another.
@@ -77,14 +66,14 @@ class Network:
         self.links = Links()
         self.messages = 0
         self.is_keyed = True
-        self._hosts: dict[str, MemoryTransport] = {}
+        self.hosts: dict[str, MemoryTransport] = {}
         self._listening: dict[str, asyncio.Queue[Sighting]] = {}
         self._sighted: dict[str, Sighting] = {}
         self._last: dict[tuple[str, str], int] = {}
 
     def host(self, address: str, host: Host | None = None) -> MemoryTransport:
         """The transport of one host, `host:port`; a new one replaces that of an earlier life."""
-        transport = self._hosts[address] = MemoryTransport(self, address, host or Host(address))
+        transport = self.hosts[address] = MemoryTransport(self, address, host or Host(address))
         return transport
 
     @cached_property
@@ -119,7 +108,7 @@ class Network:
 
     # --- messages -------------------------------------------------------------------------------
 
-    def send(self, call: _Call) -> None:
+    def send(self, call: Call) -> None:
         """Carry a request; `call.done` will be called, or never if something is lost."""
         source, target = call.source, call.target
         if not target.is_serving:
@@ -127,15 +116,15 @@ class Network:
             refused = PeerGone(f"{target.address} refuses connections")
             self._carry(source, target, 0, target.host, self._tell, call, refused)
             return
-        nbytes = _size(call.packet)
+        nbytes = nbytes_of(call.packet)
         self._count(source, target, nbytes)
         self._carry(source, target, nbytes, target.host, self._arrive, call)
         probability = self.conditions.duplicate_probability
         if probability and self.rng.random() < probability:
-            again = _Call(source, target, call.packet, _nobody)
+            again = Call(source, target, call.packet, _nobody)
             self._carry(source, target, nbytes, target.host, self._arrive, again)
 
-    def _arrive(self, call: _Call) -> None:
+    def _arrive(self, call: Call) -> None:
         """At the target: its service answers, synchronously."""
         target, service = call.target, call.target.service
         if target.is_asleep:
@@ -166,7 +155,7 @@ class Network:
         else:
             self._answer(call, answer)
 
-    def _unmasked(self, packet: Packet, call: _Call) -> Packet | None:
+    def _unmasked(self, packet: Packet, call: Call) -> Packet | None:
         """What somebody is told who speaks for another, though everybody has a key."""
         owner, target = call.source.owner, call.target
         if not self.is_keyed or packet.sender == owner or not owner or target.service is None:
@@ -183,24 +172,24 @@ class Network:
             recipient=owner,
         )
 
-    def _answer(self, call: _Call, answer: Packet) -> None:
-        nbytes = _size(answer)
+    def _answer(self, call: Call, answer: Packet) -> None:
+        nbytes = nbytes_of(answer)
         self._count(call.target, call.source, nbytes)
         self._carry(
             call.target, call.source, nbytes, call.source.host, self._come_back, call, answer
         )
 
-    def _come_back(self, call: _Call, answer: Packet) -> None:
+    def _come_back(self, call: Call, answer: Packet) -> None:
         try:
             call.done(self._travelled(answer, call.target))
         except WireError as error:
             call.done(error)
 
-    def _tell(self, call: _Call, error: PeerError) -> None:
+    def _tell(self, call: Call, error: PeerError) -> None:
         """The asker's own system tells it that a connection broke."""
         self._carry(call.target, call.source, 0, call.source.host, call.done, error)
 
-    def _forward(self, call: _Call, wish: Forward, asker: str) -> None:
+    def _forward(self, call: Call, wish: Forward, asker: str) -> None:
         """The relay asks on the asker's behalf, and passes on what it hears in time."""
         relay, is_over = call.target, False
 
@@ -300,7 +289,7 @@ class Network:
             return packet
         sent = body.payload
         mine = Encoded(sent.codec, sent.size, sent.data.copy())
-        return _with_body(packet, _with_payload(body, mine))
+        return with_body(packet, with_payload(body, mine))
 
 
 @dataclass(slots=True, eq=False)
@@ -349,138 +338,5 @@ class _Transfer:
         )
 
 
-@dataclass(slots=True, eq=False)
-class MemoryTransport:
-    """The `Transport` of one life of a simulated host; a request to an earlier one breaks off.
-
-    Attributes:
-        is_unplugged: its process was killed: it hears nothing and nobody hears it.
-        is_asleep: its device sleeps: what is sent to it is lost.
-        latency_s, loss_probability: of this host's connection, where it differs.
-        up_bytes_per_s, down_bytes_per_s: None is no limit.
-        messages: sent.
-        owner: id of the node that lives here; nobody in particular if empty.
-        is_strange: what it sends may be no message, and always travels as real bytes.
-        dawdles: how many seconds its answer to a packet waits; None for none.
-    """
-
-    network: Network
-    address: str
-    host: Host
-    traffic: Traffic = field(default_factory=Traffic)
-    service: Service | None = None
-    is_unplugged: bool = False
-    is_asleep: bool = False
-    latency_s: float | None = None
-    loss_probability: float | None = None
-    up_bytes_per_s: float | None = None
-    down_bytes_per_s: float | None = None
-    messages: int = 0
-    owner: str = ""
-    is_strange: bool = False
-    dawdles: Callable[[Packet], float] | None = None
-
-    @property
-    def is_special(self) -> bool:
-        """Whether its connection differs from the rest's."""
-        return self.latency_s is not None or self.loss_probability is not None
-
-    @property
-    def authenticates(self) -> bool:
-        """Whether a simulated host is who it says it is."""
-        return self.network.is_keyed
-
-    @property
-    def is_serving(self) -> bool:
-        """Whether somebody answers here."""
-        return self.service is not None and not self.is_unplugged
-
-    @asynccontextmanager
-    async def serve(self, service: Service) -> AsyncIterator[None]:
-        """Answer requests while the context is open."""
-        self.service = service
-        try:
-            yield
-        finally:
-            self.service = None
-
-    async def request(
-        self,
-        address: str,
-        packet: Packet,
-        room: Callable[[int], Bytes] | None = None,
-        begin: Callable[[Packet], Iterator[None]] | None = None,
-    ) -> Packet:
-        """Send a packet and await the answer; see `ports.Transport`."""
-        waiter: asyncio.Future[Packet] = self.network.loop.create_future()
-
-        def done(answer: Packet | PeerError) -> None:
-            if waiter.done():
-                return
-            if isinstance(answer, PeerError):
-                waiter.set_exception(answer)
-            else:
-                waiter.set_result(answer)
-
-        self.call(address, packet, done)
-        answer = await waiter
-        for _ in begin(answer) if begin is not None else ():
-            pass
-        return answer
-
-    def call(self, address: str, packet: Packet, done: Done) -> None:
-        """Send a packet; `done` is told how it ended, if anybody ever knows.
-
-        Raises:
-            PeerUnreachable: this host is unplugged, or nobody has such an address.
-        """
-        target = self.network._hosts.get(address)
-        if self.is_unplugged or target is None:
-            raise PeerUnreachable(f"there is no way to {address}")
-        self.network.send(_Call(self, target, packet, done))
-
-
 def _nobody(_: Packet | PeerError) -> None:
     """The answer to a request that nobody sent."""
-
-
-def _with_payload(ask: Exchange, payload: Encoded) -> Exchange:
-    """`dataclasses.replace`, several times as fast."""
-    return Exchange(
-        ask.seq,
-        ask.age,
-        ask.own_steps,
-        ask.cycle_steps,
-        ask.residence_s,
-        ask.lag_cycles,
-        ask.weight,
-        payload,
-        ask.clip,
-        ask.digest,
-        ask.proof,
-    )
-
-
-def _with_body(packet: Packet, body: Body) -> Packet:
-    return Packet(
-        packet.run,
-        packet.layout,
-        packet.sender,
-        packet.address,
-        packet.incarnation,
-        body,
-        packet.recipient,
-        packet.refutation,
-        packet.floor,
-        packet.own_steps,
-        packet.rumours,
-        packet.statements,
-        packet.denials,
-        packet.reports,
-        packet.figures,
-    )
-
-
-def _size(packet: Packet) -> int:
-    payload = payload_of(packet.body)
-    return len(wire.header(packet)) + (payload.nbytes if payload is not None else 0)

@@ -38,10 +38,11 @@ from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import Conditions
 from p2pfl.sim.loop import NS, Host, VirtualLoop
-from p2pfl.sim.network import MemoryTransport, Network
+from p2pfl.sim.network import Network
 from p2pfl.sim.notary import SimNotary
 from p2pfl.sim.presence import Presence
 from p2pfl.sim.strays import forbidden
+from p2pfl.sim.transport import MemoryTransport
 
 log = logging.getLogger(__name__)
 

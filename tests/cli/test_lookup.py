@@ -88,7 +88,9 @@ def failed(error: OSError) -> aiohttp.ClientConnectorError:
 
 def test_why_nobody_was_reached_is_said_in_words() -> None:
     refused = OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)")
-    assert unreachable(failed(refused)) == os.strerror(errno.ECONNREFUSED).lower()
+    assert unreachable(failed(refused)) == "nothing runs there"
+    away = OSError(errno.EHOSTUNREACH, "Connect call failed ('127.0.0.1', 1)")
+    assert unreachable(failed(away)) == os.strerror(errno.EHOSTUNREACH).lower()
     nowhere = OSError(-2, "Name or service not known")
     assert unreachable(failed(nowhere)) == "name or service not known"
 

@@ -6,12 +6,16 @@ import asyncio
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from click.testing import CliRunner, Result
 
@@ -22,9 +26,10 @@ from p2pfl.edge.announcement import Announcement, tagged
 from p2pfl.edge.identity import JOURNAL
 from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Mdns
+from p2pfl.edge.page.scraping import SCRAPE_TOKEN, made
 from p2pfl.edge.runkey import RunKey
 from p2pfl.errors import ConfigError, NetworkError, P2pflError, StateError
-from tests.edge.page_nodes import Living, asking, living
+from tests.edge.page_nodes import Living, asking, bearer, entered, living
 
 KEY = RunKey.new()
 PATIENCE_S = 60
@@ -85,12 +90,17 @@ async def test_the_page_of_an_open_node_is_at_its_address() -> None:
 
 async def test_the_page_is_found_by_the_nodes_state_directory(tmp_path: Path) -> None:
     async with living("anna") as anna:
-        journal = SqliteJournal(tmp_path / JOURNAL)
-        for address in ("127.0.0.1:9", f"[::]:{anna.transport.port}"):
-            journal.record(Started(1.0, anna.id, "anna", "kitchen", "x", address, 1, 0, False))
-        journal.close()
+        served(tmp_path, anna, "127.0.0.1:9", f"[::]:{anna.transport.port}")
         done = await said(str(tmp_path))
         assert done.stdout == f"{anna.url}/\n"
+
+
+def served(state_dir: Path, node: Living, *addresses: str) -> None:
+    """The journal says that this node has served there, the last one now."""
+    journal = SqliteJournal(state_dir / JOURNAL)
+    for address in addresses:
+        journal.record(Started(1.0, node.id, "anna", "kitchen", "x", address, 1, 0, False))
+    journal.close()
 
 
 async def test_scripts_get_json() -> None:
@@ -103,6 +113,7 @@ async def test_scripts_get_json() -> None:
             "node": anna.id,
             "name": "anna",
             "run": "kitchen",
+            "port_changes": False,
         }
     ]
 
@@ -140,10 +151,9 @@ async def test_with_the_key_a_link_opens_the_page_once(key_file: str) -> None:
         address = f"127.0.0.1:{anna.transport.port}"
         for given in (address, f"https://{address}", f"https://{address}/v1/status"):
             link = (await said(given, "--key-file", key_file)).stdout.strip()
-            assert link.startswith(f"{anna.url}/?once=")
-        async with browser.get(link) as response:
-            assert response.status == 200
-        async with browser.get(f"{anna.url}/v1/view") as response:
+            assert link.startswith(f"{anna.url}/#once=")
+        session = await entered(browser, link)
+        async with browser.get(f"{anna.url}/v1/view", headers=bearer(session)) as response:
             assert (await response.json())["node"] == anna.id
 
 
@@ -151,8 +161,8 @@ async def test_without_the_key_the_error_says_how_to_give_it() -> None:
     async with living("anna", run_key=KEY) as anna:
         address = f"127.0.0.1:{anna.transport.port}"
         assert str(await refused(address)) == (
-            f"{address} is in a run with a key; give its key: --key-file FILE, or --cert FILE "
-            "--state-dir DIR"
+            f"{address} is in a run with a key; give its key: --key-file FILE, or in a strict "
+            "run --cert FILE --state-dir DIR"
         )
         assert "--key-file" in str(await refused(f"https://{address}"))
 
@@ -173,9 +183,146 @@ async def test_nodes_of_a_run_with_a_key_are_found_by_mdns(key_file: str) -> Non
         announced(anna, tagged(KEY.tag)),
     ):
         done = await said(name, "--interface", "lo", "--key-file", key_file)
-        assert done.stdout.startswith(f"{anna.url}/?once="), done.output
+        assert done.stdout.startswith(f"{anna.url}/#once="), done.output
         wrong = await refused(name, "--interface", "lo")
         assert "give its key: --key-file FILE" in str(wrong)
+
+
+# --- for Prometheus ------------------------------------------------------------------------------
+
+
+def checked(config: str, folder: Path) -> str:
+    """The configuration, of which Prometheus's own tool says that it is one."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is missing: Debian has it in `prometheus`")
+    file = folder / "prometheus.yml"
+    file.write_text(config, encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "check", "config", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return config
+
+
+async def test_prometheus_learns_where_an_open_node_is(tmp_path: Path) -> None:
+    async with living("anna") as anna, living("boris", where="off") as boris:
+        for node in (anna, boris):
+            address = f"127.0.0.1:{node.transport.port}"
+            config = (await said(address, "--prometheus")).stdout
+            assert config == (
+                "scrape_configs:\n"
+                '  - job_name: "p2pfl"\n'
+                "    scrape_interval: 5s\n"
+                "    static_configs:\n"
+                "      # the port stays where it can; `p2pfl node --port PORT` makes it sure\n"
+                f'      - targets: ["{address}"]\n'
+            )
+    checked(config, tmp_path)
+
+
+async def test_prometheus_learns_of_all_that_mdns_finds(tmp_path: Path) -> None:
+    async with living(name := f"anna-{os.getpid()}") as anna, announced(anna, "kitchen"):
+        config = (await said(name, "--prometheus", "--interface", "lo")).stdout
+        assert f'- targets: ["127.0.0.1:{anna.transport.port}"]' in config
+    checked(config, tmp_path)
+
+
+async def test_prometheus_is_told_the_page_and_the_token_of_a_run_with_a_key(
+    tmp_path: Path, key_file: str
+) -> None:
+    state = tmp_path / 'a "state" directory: ä'
+    state.mkdir()
+    async with living("anna", run_key=KEY, scrape_token=made(state)) as anna, asking() as scraper:
+        served(state, anna, f"127.0.0.1:{anna.transport.port}")
+        config = (await said(str(state), "--prometheus", "--key-file", key_file)).stdout
+        assert config == (
+            "scrape_configs:\n"
+            '  - job_name: "p2pfl kitchen anna"\n'
+            "    scrape_interval: 5s\n"
+            "    authorization:\n"
+            "      # for its owner alone: Prometheus must run as that user, or get a copy\n"
+            f"      credentials_file: {json.dumps(str(state / SCRAPE_TOKEN), ensure_ascii=False)}\n"
+            "    static_configs:\n"
+            "      # the port is another at each start; `p2pfl node --page HOST:PORT` keeps it\n"
+            f'      - targets: ["{anna.url.removeprefix("http://")}"]\n'
+        )
+        token = (state / SCRAPE_TOKEN).read_text(encoding="ascii").strip()
+        async with scraper.get(f"{anna.url}/metrics", headers=bearer(token)) as response:
+            assert response.status == 200
+    checked(config, tmp_path)
+
+
+async def test_a_page_with_a_port_of_its_own_needs_no_warning(
+    tmp_path: Path, key_file: str
+) -> None:
+    async with living("anna", run_key=KEY) as anna:
+        port = int(anna.url.rpartition(":")[2])
+    where = f"127.0.0.1:{port}"
+    async with living("anna", run_key=KEY, where=where, scrape_token=made(tmp_path)) as anna:
+        served(tmp_path, anna, f"127.0.0.1:{anna.transport.port}")
+        config = (await said(str(tmp_path), "--prometheus", "--key-file", key_file)).stdout
+    assert "another at each start" not in config
+    assert f'["{where}"]' in config
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is missing")
+async def test_prometheus_itself_reads_a_node_of_a_run_with_a_key(
+    tmp_path: Path, key_file: str
+) -> None:
+    async with (
+        living("anna", run_key=KEY, scrape_token=made(tmp_path)) as anna,
+        asking() as browser,
+    ):
+        served(tmp_path, anna, f"127.0.0.1:{anna.transport.port}")
+        config = (await said(str(tmp_path), "--prometheus", "--key-file", key_file)).stdout
+        (tmp_path / "prometheus.yml").write_text(config.replace("5s", "1s"), encoding="utf-8")
+        with closing(socket.create_server(("127.0.0.1", 0))) as free:
+            port = free.getsockname()[1]
+        prometheus = await asyncio.create_subprocess_exec(
+            "prometheus",
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            stderr=subprocess.DEVNULL,
+        )
+        found: list[dict[str, Any]] = []
+        try:
+            while not found:
+                await asyncio.sleep(0.2)
+                with suppress(aiohttp.ClientError):
+                    where = (
+                        f"http://127.0.0.1:{port}/api/v1/query?query=p2pfl_training_cycles_total"
+                    )
+                    async with browser.get(where) as response:
+                        answer = await response.json(content_type=None)
+                    found = answer.get("data", {}).get("result", [])
+        finally:
+            prometheus.terminate()
+            await prometheus.wait()
+    assert found[0]["metric"]["job"] == "p2pfl kitchen anna"
+
+
+async def test_without_a_state_directory_there_is_no_token_to_give(
+    tmp_path: Path, key_file: str
+) -> None:
+    async with living("anna", run_key=KEY) as anna:
+        address = f"127.0.0.1:{anna.transport.port}"
+        key = ("--prometheus", "--key-file", key_file)
+        for given in ((address,), ("anna",), ()):
+            wrong = await refused(*given, *key)
+            assert isinstance(wrong, ConfigError)
+            assert "give that directory, which `p2pfl node` prints" in str(wrong)
+        served(tmp_path, anna, address)
+        wrong = await refused(str(tmp_path), *key)
+        assert isinstance(wrong, StateError)
+        assert "scrape-token is missing" in str(wrong)
+        assert "give its key: --key-file FILE" in str(await refused(str(tmp_path), "--prometheus"))
+
+
+@pytest.mark.parametrize("other", ["--open", "--json"])
+async def test_for_prometheus_and_for_others_exclude_each_other(other: str) -> None:
+    assert "give one of them" in str(await refused("127.0.0.1:9", "--prometheus", other))
 
 
 # --- what is wrong -------------------------------------------------------------------------------
@@ -242,10 +389,28 @@ def test_a_node_says_where_its_page_is(tmp_path: Path) -> None:
 def test_a_node_of_a_run_with_a_key_prints_a_link(tmp_path: Path, key_file: str) -> None:
     found = started(tmp_path, "--key-file", key_file)
     assert re.search(
-        r"^page:   http://127\.0\.0\.1:\d+/\?once=[\w-]{43}   \(opens once, within 10 minutes\)$",
+        r"^page:   http://127\.0\.0\.1:\d+/#once=[\w-]{43}   \(opens once, within 10 minutes\)$",
         found,
         re.M,
     )
+
+
+def test_a_node_of_a_run_with_a_key_and_a_page_keeps_a_token_for_prometheus(
+    tmp_path: Path, key_file: str
+) -> None:
+    token = tmp_path / "state" / SCRAPE_TOKEN
+    started(tmp_path, "--key-file", key_file, "--no-page")
+    assert not token.exists()
+    started(tmp_path, "--key-file", key_file)
+    first = token.read_text(encoding="ascii")
+    assert token.stat().st_mode & 0o777 == 0o600
+    started(tmp_path, "--key-file", key_file)
+    assert token.read_text(encoding="ascii") == first
+
+
+def test_a_node_of_an_open_run_has_no_token(tmp_path: Path) -> None:
+    started(tmp_path)
+    assert not (tmp_path / "state" / SCRAPE_TOKEN).exists()
 
 
 def test_a_node_that_is_to_be_quiet_prints_no_link(tmp_path: Path, key_file: str) -> None:

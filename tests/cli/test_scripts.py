@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -163,6 +164,11 @@ SCRIPTED: Sequence[tuple[str, ...]] = (
     ("init", "task.py"),
     ("run-key", "new"),
     ("completion", "bash"),
+    ("--version",),
+    ("--help",),
+    ("node", "--help"),
+    ("sweep", "--help"),
+    ("run-key", "new", "-h"),
 )
 
 
@@ -177,6 +183,34 @@ def test_a_full_output_is_blamed_and_nothing_else(
         )
     assert done.returncode == 2
     assert done.stderr == "p2pfl: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is always full")
+def test_a_node_goes_on_where_its_output_is_full_and_says_so_once(tmp_path: Path) -> None:
+    alone = ("--no-mdns", "--bind", "127.0.0.1", "--state-dir", str(tmp_path), "--minutes", "0.01")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            words("node", "digits-numpy", *alone), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 0
+    reason = "standard output cannot be written: No space left on device"
+    assert done.stderr == f"p2pfl: {reason}; the node goes on\n"
+
+
+def test_a_run_in_this_process_leaves_the_loggers_as_they_were(scenario: Path) -> None:
+    nodes = logging.getLogger("p2pfl.node")
+    root, before = logging.getLogger().level, nodes.level
+    nodes.setLevel(logging.INFO)
+    logging.getLogger().setLevel(logging.WARNING)
+    try:
+        for arguments in (["run", str(scenario), "--no-report"], ["replay"]):
+            folder = str(scenario.parent / "out")
+            where = ["--out", folder] if arguments[0] == "run" else [folder]
+            assert CliRunner().invoke(cli, [*arguments, *where, QUIET]).exit_code == 0
+            assert nodes.level == logging.INFO
+    finally:
+        nodes.setLevel(before)
+        logging.getLogger().setLevel(root)
 
 
 @pytest.mark.parametrize("arguments", SCRIPTED, ids=" ".join)

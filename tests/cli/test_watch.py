@@ -71,13 +71,13 @@ async def test_a_node_that_is_silent_is_named_and_the_others_are_shown() -> None
     async with server().running() as anna:
         result = await said("--once", anna.address, "127.0.0.1:1")
     assert result.exit_code == 0
-    assert "silent    127.0.0.1:1: connection refused" in result.output
+    assert "silent    127.0.0.1:1: nothing runs there" in result.output
 
 
 async def test_without_any_node_that_tells_it_is_an_error() -> None:
     result = await said("--once", "127.0.0.1:1", "localhost:1")
     assert isinstance(result.exception, NetworkError)
-    assert str(result.exception).startswith("127.0.0.1:1 shows nothing: connection refused; ")
+    assert str(result.exception).startswith("127.0.0.1:1 shows nothing: nothing runs there; ")
 
 
 async def test_nodes_of_another_run_are_not_shown() -> None:
@@ -211,7 +211,7 @@ async def test_lines_tell_that_a_node_is_gone() -> None:
     async with asyncio.timeout(PATIENCE_S):
         process = await lined("127.0.0.1:1")
         assert process.stdout is not None
-        while b"is gone for 0 s: connection refused; trying again" not in (
+        while b"is gone for 0 s: nothing runs there; trying again" not in (
             line := await process.stdout.readline()
         ):
             assert line
@@ -363,7 +363,7 @@ async def test_however_it_ends_the_terminal_is_clean(tmp_path: Path, way: str) -
         await tmux.until(lambda seen: "$" in seen)
         watch = f"{' '.join(COMMAND)} 127.0.0.1:1 & echo $! >{tmp_path}/pid; fg; echo exit code $?"
         await tmux.type("set -m; clear", "Enter", watch, "Enter")
-        await tmux.until(lambda seen: "○ not live" in seen and "connection refused" in seen)
+        await tmux.until(lambda seen: "○ not live" in seen and "nothing runs there" in seen)
         if way == "C-c":
             await tmux.type("C-c")
         else:

@@ -243,7 +243,7 @@ def test_a_table_of_lines_tells_all() -> None:
     body["nodes"][2] |= {"state": "dead", "refusals": {"too far away": 12}, "denied": True}
     memory = Memory()
     memory.take(Said("127.0.0.1:4000", 1000.0, read_view(body)))
-    memory.take(Contact("127.0.0.1:9", "127.0.0.1:9", 1000.0, Tie.GONE, "connection refused"))
+    memory.take(Contact("127.0.0.1:9", "127.0.0.1:9", 1000.0, Tie.GONE, "nothing runs there"))
     lines = table(memory.merged(1000.0)).splitlines()
     assert lines[:2] == [
         "run 'kitchen'  3 nodes: 2 training, 1 dead",
@@ -262,7 +262,7 @@ def test_a_table_of_lines_tells_all() -> None:
     assert "refused   chloe: too far away, 12 times" in rest
     assert "refused   chloe: denied" in rest
     assert "left out  10.0.0.9:4000: other run 'garden'" in rest
-    assert "silent    127.0.0.1:9: connection refused" in rest
+    assert "silent    127.0.0.1:9: nothing runs there" in rest
     assert all(one.isprintable() for one in lines)
 
 

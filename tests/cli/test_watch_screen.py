@@ -350,7 +350,7 @@ async def test_a_node_that_is_gone_is_said_to_be_and_comes_back_with_its_past() 
         pass
     app = WatchApp(Nodes([node.address]), Memory())
     async with app.run_test(size=LARGE) as pilot:
-        await until(pilot, lambda: "connection refused; trying again" in text(app))
+        await until(pilot, lambda: "nothing runs there; trying again" in text(app))
         async with node.running():
             await until(pilot, lambda: "● live" in text(app))
             await until(pilot, lambda: "dora is dead: no answer for 5 s" in text(app))

@@ -175,24 +175,24 @@ def test_models_wait_to_be_judged_each_once_and_only_the_newest_of_a_peer():
         assert mixed.outcome == "swap"
         assert (answer.payload.values() == x).all()
         assert (j.x == x).all()
-        assert j.take_arrived(9) is None
+        assert j.judging.take_arrived(9) is None
     pending, _ = asked(j, "c", 0.0)
     j.settle(pending, Swap(pending.seq, 1000, 5, sound(near(x, 0.1, 9))))
-    arrived = j.take_arrived(9)
+    arrived = j.judging.take_arrived(9)
     assert arrived is not None
     assert list(arrived) == ["a", "b", "c"]
     assert (arrived["a"] == near(x, 0.1, 1)).all()
-    assert j.take_arrived(9) is None
+    assert j.judging.take_arrived(9) is None
 
 
 def test_in_a_small_swarm_no_more_models_are_waited_for_than_there_are_neighbours():
     x = model()
     j = robust(x, MEDIAN)
     answered(j, question(near(x, 0.1), seq=0), peer="a")
-    assert j.take_arrived(1) is None  # of one other's model and our own, one could decide
+    assert j.judging.take_arrived(1) is None  # of one other's model and our own, one could decide
     answered(j, question(near(x, 0.1), seq=1), peer="b")
-    assert j.take_arrived(3) is None
-    assert set(j.take_arrived(2) or ()) == {"a", "b"}
+    assert j.judging.take_arrived(3) is None
+    assert set(j.judging.take_arrived(2) or ()) == {"a", "b"}
 
 
 def test_a_broken_model_is_not_even_judged():
@@ -202,7 +202,7 @@ def test_a_broken_model_is_not_even_judged():
     assert isinstance(answer, Refused)
     assert answer.reason is Reason.NORM
     assert mixed.outcome == "rejected: norm"
-    assert j.arrived == {}
+    assert j.judging.arrived == {}
 
 
 def test_no_more_models_wait_than_are_judged_together():
@@ -210,7 +210,7 @@ def test_no_more_models_wait_than_are_judged_together():
     j = robust(x, MEDIAN)
     for number in range(20):
         answered(j, question(near(x, 0.1, number)), peer=f"{number:02}")
-    assert list(j.arrived) == ["17", "18", "19"]
+    assert list(j.judging.arrived) == ["17", "18", "19"]
 
 
 # --- among members that do not lie --------------------------------------------------------------

@@ -14,10 +14,11 @@ import numpy as np
 
 from p2pfl.config import GossipConfig, LimitsConfig, RobustConfig
 from p2pfl.core.compression import encode
-from p2pfl.core.gossip import GossipState, Mixed
+from p2pfl.core.gossip import GossipState
 from p2pfl.core.ledger import Pending
 from p2pfl.core.messages import Answer, Busy, Exchange, Resolve, payload_of
 from p2pfl.core.momentum import QuasiGlobalMomentum
+from p2pfl.core.outcomes import Mixed
 from p2pfl.core.weights import Vector
 
 PATIENCE_S = 1.0

@@ -66,6 +66,7 @@ async def living(
     where: str = "",
     bind: str = "127.0.0.1",
     limits: LimitsConfig | None = None,
+    scrape_token: str | None = None,
     incarnation: int = 1,
     **config: Any,
 ) -> AsyncIterator[Living]:
@@ -75,6 +76,8 @@ async def living(
     credentials = None if run_key is None else Credentials.member(key, run_key, time.time())
     feed, worker = Feed(Memory()), Worker()
     page = Page(feed, limits, is_keyed=run_key is not None, where=where, bind=bind)
+    if scrape_token is not None:
+        page.let_scrape(scrape_token)
     transport = HttpTransport(bind, 0, limits, None, credentials, [page.mount])
     target = np.random.default_rng([len(name), *name.encode()]).standard_normal(SIZE)
     settings = {"name": name, "run": "kitchen", "limits": limits, **QUICK, **config}
@@ -108,13 +111,25 @@ async def living(
 
 @asynccontextmanager
 async def asking(**options: Any) -> AsyncIterator[aiohttp.ClientSession]:
-    """Somebody with a browser's cookies."""
+    """Somebody who asks, and would collect cookies as a browser does: of every port of a host."""
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
         asyncio.timeout(PATIENCE_S),
         aiohttp.ClientSession(cookie_jar=jar, **options) as session,
     ):
         yield session
+
+
+async def entered(asker: aiohttp.ClientSession, link: str) -> str:
+    """Use a link up as the page's script does; gives the session, or "" where there is none."""
+    url, secret = link.split("/#once=")
+    async with asker.post(f"{url}/v1/session", data=secret, headers={"Origin": url}) as response:
+        return str((await response.json())["session"]) if response.status == 200 else ""
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """Headers with a secret, as programs give it."""
+    return {"Authorization": f"Bearer {secret}"}
 
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:

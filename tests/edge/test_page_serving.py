@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from yarl import URL
 
 from p2pfl.config import LimitsConfig
 from p2pfl.edge.credentials import Credentials
@@ -22,7 +23,7 @@ from p2pfl.edge.page.serving import LINK_PATH, Page
 from p2pfl.edge.page.streams import STREAMS
 from p2pfl.edge.runkey import RunKey
 from p2pfl.errors import ConfigError, NetworkError
-from tests.edge.page_nodes import Living, asking, events, living
+from tests.edge.page_nodes import Living, asking, bearer, entered, events, living
 from tests.edge.test_http import come_true
 from tests.node.swarm import Memory
 
@@ -331,39 +332,159 @@ def member_of(key: RunKey) -> aiohttp.TCPConnector:
     return aiohttp.TCPConnector(ssl=Credentials.observer(key, time.time()).client_context())
 
 
-async def test_with_a_key_the_page_opens_with_a_link_once_and_then_with_a_cookie() -> None:
+SHELL, DATA = ("/", "/assets/main.js"), ("/v1/view", "/v1/live", "/metrics")
+"""Of a run with a key: what has no secrets, and what needs a session."""
+
+
+async def test_with_a_key_the_page_is_for_all_and_what_it_shows_for_who_came_with_a_link() -> None:
     async with living("anna", run_key=KEY) as anna, asking() as browser, asking() as thief:
-        for path in (*PAGES, "/v1/live"):
-            assert await status(browser, f"{anna.url}{path}") == 403
-        link = anna.page.link()
-        assert link.startswith(f"{anna.url}/?once=")
-        async with browser.get(link) as response:
-            assert (response.status, response.headers["Refresh"]) == (200, "0; url=/")
-            cookie = response.headers["Set-Cookie"]
-        assert cookie.endswith("; HttpOnly; Path=/; SameSite=Strict")
-        for path in PAGES:
+        for path in SHELL:
             assert await status(browser, f"{anna.url}{path}") == 200
-        async with browser.get(f"{anna.url}/v1/live") as response:
-            assert (await anext(events(response)))[0] == "view"
-        async with thief.get(link) as response:
+            assert await status(browser, f"{anna.url}{path}", headers=bearer("x")) == 200
+        for path in DATA:
+            assert await refusal(browser, f"{anna.url}{path}") == (
+                "this page opens with a one-time link: `p2pfl page` on the node's device prints one"
+            )
+        link = anna.page.link()
+        assert link.startswith(f"{anna.url}/#once=")
+        session = await entered(browser, link)
+        for shown in ({"params": {"session": session}}, {"headers": bearer(session)}):
+            for path in ("/v1/view", "/metrics"):
+                assert await status(browser, f"{anna.url}{path}", **shown) == 200
+            async with browser.get(f"{anna.url}/v1/live", **shown) as response:
+                assert (await anext(events(response)))[0] == "view"
+        assert await entered(thief, link) == "", "a link is good once"
+        assert await status(thief, f"{anna.url}/v1/view") == 403
+        assert len(browser.cookie_jar) == 0
+
+
+async def refusal(session: aiohttp.ClientSession, url: str | URL, **options: Any) -> str:
+    """What somebody who is not let in is told."""
+    async with session.get(url, **options) as response:
+        assert response.status == 403
+        assert "Set-Cookie" not in response.headers
+        return (await response.text()).strip()
+
+
+@pytest.mark.parametrize("guess", ["x", "%ff%00", "%ED%A0%80", "a" * 900, "\u00e4", "é"])
+async def test_a_wrong_session_is_told_to_open_a_new_link(guess: str) -> None:
+    async with living("anna", run_key=KEY) as anna, asking() as browser:
+        await entered(browser, anna.page.link())
+        for path in DATA:
+            where = URL(f"{anna.url}{path}?session={guess}", encoded=guess.isascii())
+            assert "open a new link" in await refusal(browser, where)
+
+
+@pytest.mark.parametrize("value", ["Bearer", "Bearer ", "Basic eDp4", "Bearer \xff", "x", ""])
+async def test_a_header_without_a_session_opens_nothing(value: str) -> None:
+    async with living("anna", run_key=KEY, scrape_token="t" * 43) as anna:
+        assert anna.page.address is not None
+        for path in DATA:
+            reader, writer = await asyncio.open_connection(*anna.page.address)
+            with closing(writer):
+                head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {value}\r\n\r\n"
+                writer.write(head.encode("latin-1"))
+                assert (await reader.readline()).split()[1] in (b"403", b"400")
+
+
+async def test_a_used_link_is_told_so() -> None:
+    async with living("anna", run_key=KEY) as anna, asking() as browser:
+        link = anna.page.link()
+        assert await entered(browser, link)
+        url, secret = link.split("/#once=")
+        async with browser.post(f"{url}/v1/session", data=secret) as response:
             assert response.status == 403
             assert "was used already, or is older than ten minutes" in await response.text()
-        assert await status(thief, f"{anna.url}/v1/view") == 403
-        assert await status(browser, link) == 200, "a browser that is known may reload"
 
 
-async def test_a_link_of_one_node_opens_no_other_and_cookies_do_not_collide() -> None:
+async def test_only_the_page_itself_begins_a_session_from_a_browser() -> None:
+    async with living("anna", run_key=KEY) as anna, asking() as browser:
+        link = anna.page.link()
+        where, secret = f"{anna.url}/v1/session", link.partition("=")[2]
+        assert anna.page.address is not None
+        other_port = f"http://127.0.0.1:{anna.page.address[1] ^ 1}"
+        for origin in (other_port, "https://evil.com", "null"):
+            async with browser.post(where, data=secret, headers={"Origin": origin}) as response:
+                assert response.status == 403
+                assert "pages of other sites" in await response.text()
+        rebound = {"Host": "evil.com", "Origin": "http://evil.com"}
+        async with browser.post(where, data=secret, headers=rebound) as response:
+            assert response.status == 403
+        assert await entered(browser, link), "what was refused has used nothing up"
+
+
+async def test_what_is_sent_for_a_session_is_bounded_in_size_and_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("p2pfl.edge.page.sessions.GRACE_S", 0.2)
+    async with living("anna", run_key=KEY) as anna:
+        assert await posted(anna, "Content-Length: 129\r\n\r\n") == b"413"
+        assert await posted(anna, "Transfer-Encoding: chunked\r\n\r\n") == b"413"
+        assert await posted(anna, "Content-Length: 43\r\n\r\nno more") == b"408"
+        assert await posted(anna, "Content-Length: 4\r\n\r\n\xff\xff\xff\xff") == b"403"
+        assert await posted(anna, "Content-Length: 0\r\n\r\n") == b"403"
+        assert anna.page.address is not None
+        _, writer = await asyncio.open_connection(*anna.page.address)
+        with closing(writer):
+            head = "POST /v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+            writer.write(head.encode())
+            await writer.drain()
+        async with asking() as browser:
+            assert await status(browser, f"{anna.url}/") == 200
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def posted(anna: Living, rest: str) -> bytes:
+    """The status of an answer to what is sent for a session; the connection ends if it has to."""
+    assert anna.page.address is not None
+    reader, writer = await asyncio.open_connection(*anna.page.address)
+    with closing(writer):
+        writer.write(f"POST /v1/session HTTP/1.1\r\nHost: 127.0.0.1\r\n{rest}".encode("latin-1"))
+        code = (await reader.readline()).split()[1]
+        if code in (b"413", b"408"):
+            assert b"connection: close" in (await reader.read()).lower()
+    return code
+
+
+async def test_a_link_or_a_session_of_one_node_opens_no_other() -> None:
     async with (
         living("anna", run_key=KEY) as anna,
         living("boris", run_key=KEY) as boris,
         asking() as browser,
     ):
-        wrong = anna.page.link().replace(anna.url, boris.url)
-        assert await status(browser, wrong) == 403
-        assert await status(browser, anna.page.link()) == 200
-        assert await status(browser, boris.page.link()) == 200
-        assert await status(browser, f"{anna.url}/v1/view") == 200
-        assert await status(browser, f"{boris.url}/v1/view") == 200
+        assert await entered(browser, anna.page.link().replace(anna.url, boris.url)) == ""
+        session = await entered(browser, anna.page.link())
+        assert await status(browser, f"{anna.url}/v1/view", headers=bearer(session)) == 200
+        assert await status(browser, f"{boris.url}/v1/view", headers=bearer(session)) == 403
+
+
+async def test_a_scraper_reads_metrics_with_its_token_and_nothing_else() -> None:
+    token = "t" * 43
+    async with living("anna", run_key=KEY, scrape_token=token) as anna, asking() as scraper:
+        async with scraper.get(f"{anna.url}/metrics", headers=bearer(token)) as response:
+            assert response.status == 200
+            assert "p2pfl_training_cycles_total" in await response.text()
+        for path in ("/v1/view", "/v1/live"):
+            assert await status(scraper, f"{anna.url}{path}", headers=bearer(token)) == 403
+        for path in DATA:
+            assert await status(scraper, f"{anna.url}{path}", params={"session": token}) == 403
+        wrong = bearer(token[:-1])
+        assert await status(scraper, f"{anna.url}/metrics", headers=wrong) == 403
+        assert await entered(scraper, f"{anna.url}/#once={token}") == ""
+
+
+async def test_without_a_token_no_scraper_is_let_in() -> None:
+    async with living("anna", run_key=KEY) as anna, asking() as scraper:
+        for secret in ("", "None"):
+            assert await status(scraper, f"{anna.url}/metrics", headers=bearer(secret)) == 403
+
+
+async def test_an_open_run_has_neither_links_nor_sessions() -> None:
+    async with living("anna") as anna, asking() as browser:
+        with pytest.raises(ConfigError):
+            anna.page.link()
+        async with browser.post(f"{anna.url}/v1/session", data="x") as response:
+            assert response.status == 404
 
 
 async def test_with_a_key_only_members_reach_the_nodes_own_port() -> None:
@@ -391,7 +512,7 @@ async def test_a_member_on_this_device_is_given_a_link() -> None:
         where = f"https://127.0.0.1:{anna.transport.port}{LINK_PATH}"
         async with member.post(where) as response:
             link = (await response.json())["page"]
-        assert await status(browser, link) == 200
+        assert await entered(browser, link)
         assert await status(member, where) == 405
 
 
@@ -406,7 +527,12 @@ async def test_a_member_elsewhere_gets_one_only_where_the_page_is_for_others() -
         answer = await asked_from(boris.page, elsewhere, "10.0.0.5")
         assert boris.page.address is not None
         port = boris.page.address[1]
-        assert json.loads(answer.text or "")["page"].startswith(f"http://10.0.0.5:{port}/?once=")
+        told = json.loads(answer.text or "")
+        assert told["page"].startswith(f"http://10.0.0.5:{port}/#once=")
+        assert told["port_changes"] is True
+    async with living("clara", run_key=KEY, where=f"127.0.0.1:{port}") as clara:
+        answer = await asked_from(clara.page, "127.0.0.1", "127.0.0.1")
+        assert json.loads(answer.text or "")["port_changes"] is False
 
 
 async def asked_from(page: Page, there: str, here: str) -> Any:
@@ -461,8 +587,8 @@ async def test_the_listener_of_a_page_is_on_loopback_and_gives_its_port_back() -
 
 async def test_streams_of_a_run_with_a_key_end_when_the_node_stops() -> None:
     async with living("anna", run_key=KEY) as anna, asking() as browser:
-        await status(browser, anna.page.link())
-        async with browser.get(f"{anna.url}/v1/live") as response:
+        session = await entered(browser, anna.page.link())
+        async with browser.get(f"{anna.url}/v1/live", headers=bearer(session)) as response:
             told = events(response)
             await anext(told)
             began = time.monotonic()

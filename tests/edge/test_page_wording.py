@@ -29,8 +29,12 @@ def exchanged(outcome: str, role: str = "asked", **more: float) -> Exchanged:
             "refused: farther away than this node's reach",
         ),
         (
-            exchanged("rejected: distance", "answered", distance=5.1),
-            "refused: 5.1 away, farther away than this node's reach",
+            exchanged("rejected: distance", "answered", distance=5.1, reach=3.0),
+            "refused: 5.1 away, reach is 3",
+        ),
+        (
+            exchanged("rejected: clip", distance=0.52, reach=0.5),
+            "refused: its answer moved us farther than both had agreed (0.52, at most 0.5)",
         ),
         (exchanged("refused: distance"), "it refused: our model is farther away than its reach"),
         (exchanged("refused: something new"), "it refused: something new"),

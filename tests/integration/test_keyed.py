@@ -169,7 +169,9 @@ async def test_looking_needs_the_key_and_says_so(nodes: Nodes, key: tuple[RunKey
     row = peer(await p2pfl(*looked, "--key-file", file), drawn)
     assert (row["name"], row["compatible"]) == ("anna", "yes")
     row = peer(await p2pfl(*looked), drawn)
-    assert row["compatible"] == "no: its run has a key; give it with --key-file"
+    assert row["compatible"] == (
+        "no: its run has a key; give it with --key-file, in a strict run with --cert"
+    )
 
     # all nodes on this device are local ones to the doctor
     port = ("--port", address.rpartition(":")[2], "--seconds", "1.5", "--json", *loopback)
@@ -231,7 +233,7 @@ class _Served:
         (-3 * 86_400.0, True, False, "clock", "set the clocks of both devices"),
         (3 * 86_400.0, True, False, "clock", "set the clocks of both devices"),
         (0.0, True, True, "foreign", "give both devices the same key"),
-        (0.0, False, False, "keyed", "give the same to this command (--key-file)"),
+        (0.0, False, False, "keyed", "give the same to this command (--key-file"),
     ],
 )
 async def test_the_doctor_tells_a_wrong_clock_another_key_and_none_apart(

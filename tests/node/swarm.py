@@ -30,8 +30,9 @@ from p2pfl.ports import (
 )
 from p2pfl.sim.faults import Conditions
 from p2pfl.sim.loop import VirtualLoop, run
-from p2pfl.sim.network import MemoryTransport, Network
+from p2pfl.sim.network import Network
 from p2pfl.sim.notary import SimNotary
+from p2pfl.sim.transport import MemoryTransport
 
 
 @dataclass

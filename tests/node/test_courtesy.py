@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pfl.config import DAY_MIN, CourtesyConfig, NodeConfig
+from p2pfl.config import CourtesyConfig, NodeConfig
 from p2pfl.core.events import Cycle, Exchanged, Fault, MemberChanged
 from p2pfl.errors import ConfigError
+from p2pfl.hours import DAY_MIN
 from p2pfl.node import Node
 from p2pfl.node.courtesy import LOOK_S, Courtesy
 from p2pfl.node.vitals import HELD

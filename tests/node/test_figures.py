@@ -16,7 +16,7 @@ from p2pfl.core.messages import Ack, Probe
 from p2pfl.core.mixing import consensus_distance
 from p2pfl.core.weights import Entry, Layout, Vector
 from p2pfl.ports import Evaluation, Update
-from p2pfl.sim.network import MemoryTransport
+from p2pfl.sim.transport import MemoryTransport
 from tests.node.swarm import Quadratic, Swarm
 
 SPARING: dict[str, Any] = {"train": {"cycle_min_s": 0.5, "steps_max": 1}}

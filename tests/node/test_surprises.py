@@ -27,7 +27,7 @@ from p2pfl.core.statements import Evidence
 from p2pfl.core.weights import PIECE
 from p2pfl.node import Node
 from p2pfl.ports import Answered, Saved, Service, Traffic
-from p2pfl.sim.network import MemoryTransport
+from p2pfl.sim.transport import MemoryTransport
 from tests.node.swarm import Memory, Quadratic, Swarm
 
 PEER = "f" * 8

@@ -37,6 +37,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 PATIENCE_S = 20.0
+EVIL = "<img src=x onerror=alert(1)>\"'&amp;"
 
 
 class Mock:
@@ -192,7 +193,7 @@ class Mock:
 
     async def _view(self, _: web.Request) -> web.StreamResponse:
         if self._refusal is not None and not self._is_crowded:
-            return web.Response(status=self._refusal)
+            return web.Response(status=self._refusal, text=f"the node says {EVIL}\n")
         return web.json_response(self._seen())
 
     async def _live(self, request: web.Request) -> web.StreamResponse:

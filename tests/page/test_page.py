@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.page.mock import ASSETS, Mock
+from tests.page.mock import ASSETS, EVIL, Mock
 from tests.page.visit import visit
 from tests.page.world import World, trained
 
 QUICK_S = 0.3
 """Between two views: a second in the contract, less here, so that tests need not wait."""
-EVIL = "<img src=x onerror=alert(1)>\"'&amp;"
 REFUSED = "Failed to load resource"
 """Chromium logs every refused connection; the page cannot keep it from that."""
 
@@ -171,6 +170,29 @@ def test_every_column_sorts_and_what_is_not_known_stands_last(browser: Any) -> N
         assert "refused" in str(first.text_content())
 
 
+def test_invented_members_stand_last_and_the_rest_is_one_figure(browser: Any) -> None:
+    world = trained(3)
+    world.invent(20, unlisted=312)
+    with mock(world) as node, visit(browser, node) as seen:
+        seen.wait("unlisted", "and 312 more that were only heard of")
+        assert seen.text("#how-many") == "3 nodes, 332 only heard of"
+        assert seen.page.title().startswith("n01 · 3 nodes")
+        assert "of 3 told within" in seen.text("#complete")
+        assert seen.texts("#glance dd")[0].startswith("3")
+        assert seen.page.locator("#graph .node").count() == 23
+        assert [names(seen)[at] for at in (0, 1, 2, 3)] == ["n01", "n02", "n03", "a00"]
+        assert seen.text("#nodes-body tr:nth-child(4) td:nth-child(2)") == "only heard of"
+        assert re.search(r"only heard of 20\b", seen.text("#shapes"))
+        # the scale of colours is that of nodes that spoke
+        assert float(seen.text("#scale-low").split()[0]) > 0.05
+        for title in ("Node", "State", "Accuracy"):
+            for _ in range(2):
+                seen.page.click(f"#nodes-head button:text-is('{title}')")
+                assert set(names(seen)[:3]) == {"n01", "n02", "n03"}
+        node.change(lambda world: setattr(world, "unlisted", 0))
+        seen.page.wait_for_function("() => !document.getElementById('unlisted').textContent")
+
+
 def test_finding_narrows_the_table(browser: Any) -> None:
     with mock(trained(20)) as node, visit(browser, node) as seen:
         seen.page.fill("#filter", "quiet hours")
@@ -236,12 +258,27 @@ def test_a_node_that_falls_silent_without_a_goodbye_is_gone_too(browser: Any) ->
         seen.wait("state", "live")
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_who_is_no_longer_let_in_learns_where_to_get_a_link(browser: Any, status: int) -> None:
+def test_who_is_no_longer_let_in_reads_what_the_node_says_and_keeps_what_was_known(
+    browser: Any,
+) -> None:
     with mock(World(3)) as node, visit(browser, node, forgives=REFUSED) as seen:
-        node.refuse(status)
+        node.refuse(403)
+        seen.wait("locked-why", f"the node says {EVIL}")
+        assert seen.page.is_visible("#locked")
+        assert "closed" in seen.text("#state")
+        assert "closed" in seen.page.title()
+        assert names(seen), "what was known stays to be read"
+        node.refuse(None)
+        seen.page.reload()
+        seen.wait("state", "live")
+        assert not seen.page.is_visible("#locked")
+
+
+def test_whatever_else_the_node_answers_is_said_and_asked_again(browser: Any) -> None:
+    with mock(World(3)) as node, visit(browser, node, forgives=REFUSED) as seen:
+        node.refuse(500)
         seen.wait("state", "the node refuses this page")
-        seen.wait("why", "ask `p2pfl page` for a new link")
+        seen.wait("why", "it answers 500")
         node.refuse(None)
         seen.wait("state", "live")
 
@@ -295,9 +332,28 @@ def test_nothing_known_is_said_in_words(browser: Any) -> None:
 
 
 def test_a_lonely_node_reads_how_to_get_company(browser: Any) -> None:
-    with mock(World(1)) as node, visit(browser, node) as seen:
+    with mock(trained(1, seconds=20)) as node, visit(browser, node) as seen:
         assert "No other node yet" in seen.text("#no-nodes")
         assert seen.page.is_visible("#no-nodes")
+        seen.wait("glance", "no other node yet: its own")
+        seen.wait("estimates", "no other node yet")
+        assert "estimate over" not in seen.text("#glance")
+        # nor are those any company that nobody ever spoke to, or that are gone
+        node.change(lambda world: world.invent(2))
+        seen.wait("how-many", "1 node, 2 only heard of")
+        assert "no other node yet: its own" in seen.text("#glance")
+        node.change(lambda world: world.kill(world.join()))
+        seen.wait("glance", "all others are gone")
+        assert "no other node yet" not in seen.text("main")
+
+
+def test_where_nobody_trains_the_glance_says_what_they_do(browser: Any) -> None:
+    world = trained(3, seconds=20)
+    for person, state in zip(world.people, ("holding", "holding", "leaving"), strict=True):
+        person.state = state
+    with mock(world) as node, visit(browser, node) as seen:
+        seen.wait("glance", "2 holding")
+        assert "0 training" not in seen.text("#glance")
         node.change(lambda world: world.join())
         seen.page.wait_for_selector("#no-nodes", state="hidden")
 

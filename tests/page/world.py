@@ -51,7 +51,7 @@ class Person:
 
     @property
     def is_up(self) -> bool:
-        return self.state not in ("dead", "unknown", "suspect")
+        return self.state not in ("dead", "unknown", "suspect", "only heard of")
 
 
 class World:
@@ -79,6 +79,7 @@ class World:
         self.staleness = [0] * (len(EDGES) - 1)
         self.others: dict[str, str] = {}
         self.holding: list[str] = []
+        self.unlisted = 0
         self.has_estimates = True
         self.rates = {"bytes_in_per_s": 0.0, "bytes_out_per_s": 0.0, "exchanges_per_s": 0.0}
         for _ in range(count):
@@ -102,6 +103,12 @@ class World:
         if is_new:
             self.happen("joined", person, "found by mDNS")
         return person
+
+    def invent(self, count: int, *, unlisted: int = 0) -> None:
+        """Somebody makes up so many members, and some that do not fit into the list."""
+        for place in range(count):
+            self.join(f"a{place:02}", is_new=False, state="only heard of", accuracy=0.01)
+        self.unlisted = unlisted
 
     def happen(self, kind: str, person: Person | None, detail: str = "") -> None:
         """Something for the timeline, and for whoever watches it live."""
@@ -271,6 +278,7 @@ class World:
             "started": self.started,
             "incarnation": self.incarnation,
             "nodes": [self._node(at, person) for at, person in enumerate(self.people)],
+            "unlisted": self.unlisted,
             "others": self.others,
             "links": [{"a": a, "b": b, "ago_s": self.now - at} for (a, b), at in pairs],
             "swarm": self._swarm(),

@@ -71,7 +71,7 @@ def made_record(plan: Plan | None = None, **changes: Any) -> Record:
         looks=looks,
         history=[Together(float(at), 4, 0.5, 0.4, 1.0 / (1 + at)) for at in range(30)],
         happenings=[
-            Happening(-3.0, "", What.PHASE, "3 nodes start"),
+            Happening(-3.0, "", What.STARTS, "3 nodes start"),
             Happening(4.5, "node-2", What.KILLED, "node-2 is killed"),
             Happening(8.1, "node-2", What.RESTARTED, "node-2 is started again"),
             Happening(9.0, "node-2", What.BACK, "node-2 is back"),

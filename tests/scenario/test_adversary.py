@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pfl.config import from_mapping
+from p2pfl.configuring import from_mapping
 from p2pfl.errors import ConfigError
 from p2pfl.scenario.learners import Learners
 from p2pfl.scenario.load import load

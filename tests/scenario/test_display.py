@@ -38,18 +38,18 @@ BIG = replace(
 def made_scene(at: float | None = 12.0) -> Scene:
     plan = made_plan(nodes=5, seconds=45.0)
     rows = (
-        Row("node-1", "training", Mood.GOOD, BIG, tuple(i / 99 for i in range(100))),
+        Row("node-1", "training", Mood.GOOD, BIG, tuple(i / 99 for i in range(100)), answers=True),
         Row("node-2", "restarting", Mood.BUSY, made_look("node-2"), (0.1, 0.5)),
         Row("node-3", "frozen", Mood.BAD, made_look("node-3", accuracy=None)),
         Row("node-6", "waiting", Mood.QUIET, None),
     )
     happenings = (
-        Happening(-4.0, "", What.PHASE, "5 nodes start"),
+        Happening(-4.0, "", What.STARTS, "5 nodes start"),
         Happening(6.8, "node-2", What.KILLED, "node-2 is killed (SIGKILL)"),
         Happening(9.0, "node-5", What.DIED, "node-5 ended by itself:\n" + "x" * 300),
     )
     swarm = Together(12.0, 4, 0.912, 0.874, 0.1234) if at is not None else None
-    return Scene(plan, at, swarm, rows, happenings, plan.steps[1])
+    return Scene(plan, at, swarm, rows, happenings, plan.steps[1], distance_ago_s=0.64)
 
 
 ADDRESS = "127.0.0.1:54321"
@@ -82,7 +82,7 @@ def test_eighty_columns_and_twenty_four_lines_show_six_nodes() -> None:
 
 def test_the_screen_says_what_happens_and_what_comes_next() -> None:
     text = "\n".join(drawn(made_scene(), 80))
-    assert "mean accuracy 0.912   worst 0.874   consensus distance 0.123   4 answer" in text
+    assert "mean 0.912   worst 0.874   consensus distance 0.123 (0.6 s ago)   4 answer" in text
     assert "t=  7 s  node-2 is killed (SIGKILL)" in text
     assert "next: node-2 is started again in 0 s" in text
     assert "12 of 45 s" in text
@@ -102,9 +102,35 @@ def test_a_wide_screen_shows_each_curve() -> None:
 
 def test_a_line_shows_accuracies_and_who_is_not_well() -> None:
     assert line(made_scene()) == (
-        "t= 12 s  mean 0.912  worst 0.874  consensus distance 0.123  "
+        "t= 12 s  mean 0.912  worst 0.874  consensus distance 0.123 (0.6 s ago)  "
         "1:0.950 2:restarting 3:frozen 6:waiting"
     )
+
+
+def test_a_line_shows_the_accuracies_that_the_mean_is_of() -> None:
+    scene = made_scene()
+    assert scene.swarm is not None
+    alone = Row("node-2", "alone", Mood.BUSY, made_look("node-2", accuracy=0.5), answers=True)
+    new = Row("node-4", "starting", Mood.BUSY, made_look("node-4", accuracy=None), answers=True)
+    text = line(replace(scene, rows=(scene.rows[0], alone, new)))
+    assert text.endswith("1:0.950 2:0.500(alone) 4:starting")
+
+
+def test_a_distance_that_was_not_measured_has_no_age() -> None:
+    scene = made_scene()
+    assert scene.swarm is not None
+    scene = replace(scene, swarm=replace(scene.swarm, distance=None))
+    assert "consensus distance -  1:" in line(scene)
+
+
+def test_what_comes_before_time_begins_has_no_time_that_could_step_back() -> None:
+    text = "\n".join(drawn(made_scene(), 80))
+    assert "start    5 nodes start" in text
+    assert "-4 s" not in text
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as captured:
+        PlainShow(console).happened(made_scene(None).happenings[0])
+    assert captured.get() == "start    5 nodes start\n"
 
 
 def test_plain_lines_come_every_five_seconds_and_at_every_happening() -> None:

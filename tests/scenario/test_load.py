@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfl.config import from_mapping
+from p2pfl.configuring import from_mapping
 from p2pfl.errors import ConfigError
 from p2pfl.scenario.load import dump, load, put
 from p2pfl.scenario.spec import FAULTS, Expect, Scenario, names
@@ -71,6 +71,14 @@ def test_a_scenario_that_is_not_there_is_told_with_those_that_are(tmp_path: Path
     assert "there is no scenario 'nothing'; in scenarios/ are " in mistake("nothing")
     assert "hello-8" in mistake("nothing")
     assert "nothing.toml" in mistake(str(tmp_path / "nothing.toml"))
+    assert mistake("hello-9") == "there is no scenario 'hello-9'; did you mean 'hello-8'?"
+
+
+def test_a_file_that_is_no_scenario_is_told_how_one_is_called(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    text = mistake(str(tmp_path / "notes"))
+    assert text == f"'{tmp_path / 'notes'}' is no scenario: its name must end in .toml or .py"
+    assert mistake("").startswith("there is no scenario ''; in scenarios/ are ")
 
 
 @pytest.mark.parametrize("text", ["nodes = ", "nodes = 4\nnodes = 5", "[[", "\x00"])

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pfl.config import DeviceConfig, from_mapping
+from p2pfl.config import DeviceConfig
+from p2pfl.configuring import from_mapping
 from p2pfl.errors import ConfigError
 from p2pfl.learning.partition import Partition, parse_partition
 from p2pfl.scenario.orders import config, lay, needs_doors, options, refuse, toml

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pfl.config import from_mapping
+from p2pfl.configuring import from_mapping
 from p2pfl.scenario import pages
 from p2pfl.scenario.page_config import lines
 from p2pfl.scenario.page_drawing import evenly, packed

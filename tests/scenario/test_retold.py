@@ -12,8 +12,9 @@ import pytest
 from p2pfl.scenario.expect import judged
 from p2pfl.scenario.pages import page
 from p2pfl.scenario.record import Happening, Record, Sample, What
-from p2pfl.scenario.retold import as_scenario, retold
+from p2pfl.scenario.retold import as_scenario, final_distance, retold
 from p2pfl.scenario.trace import Mark, Presence
+from p2pfl.scenario.verdicts import figures
 from tests.scenario.made import made_look, made_plan, made_record
 
 STATES = {
@@ -113,6 +114,23 @@ def test_who_ended_by_itself_has_its_last_words_and_fails_the_report() -> None:
     text = page(trace, judged(whole), "p2pfl demo")
     assert "demo: failed" in text
     assert "out of memory" in text
+
+
+def test_the_report_counts_what_was_done_apart_from_who_ended_by_itself() -> None:
+    whole = record()
+    text = page(retold(whole), judged(whole), "p2pfl demo")
+    done = "1 killed, 1 started again, 1 joined late, 1 frozen"
+    assert f"<dt>done to nodes</dt><dd>{done}</dd>" in text
+    assert "<dt>ended by themselves</dt><dd>0</dd>" in text
+    assert "deaths" not in text.lower()
+
+
+def test_the_final_distance_is_that_of_the_report_and_of_the_moments_of_final_accuracies() -> None:
+    whole = record()
+    found = figures(retold(whole))["consensus_distance"]
+    assert final_distance(whole) == found == whole.history[-1].distance
+    assert final_distance(replace(whole, history=[])) is None
+    assert final_distance(replace(whole, samples=[])) is None
 
 
 def test_the_report_has_the_verdicts_of_the_demo_and_its_names() -> None:

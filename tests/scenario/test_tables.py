@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfl.config import from_mapping
+from p2pfl.configuring import from_mapping
 from p2pfl.scenario import tables
 from p2pfl.scenario.spec import Scenario
 from p2pfl.scenario.tables import NODES, NODES_CSV, SERIES, SUMMARY, summary, total, write_tables

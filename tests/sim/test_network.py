@@ -29,7 +29,8 @@ from p2pfl.errors import PeerTimeout, PeerUnreachable, WireError
 from p2pfl.ports import Answered, Forward, Reply, Sighting
 from p2pfl.sim.faults import Conditions
 from p2pfl.sim.loop import Host, VirtualLoop, run
-from p2pfl.sim.network import FORWARD_S, LATE_LATENCIES, MemoryTransport, Network
+from p2pfl.sim.network import FORWARD_S, LATE_LATENCIES, Network
+from p2pfl.sim.transport import MemoryTransport
 
 A, B, C = "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"
 SIZE = 100

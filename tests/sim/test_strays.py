@@ -142,8 +142,6 @@ def test_a_log_line_may_have_a_time(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         logging.getLogger("p2pfl.node").warning("said in a simulation")
 
-    # `p2pfl run`, which other tests call in this process, makes nodes quieter for good
-    caplog.set_level(logging.WARNING, logger="p2pfl.node")
     watched(main)
     assert caplog.records[0].message == "said in a simulation"
     assert caplog.records[0].created > 1e9

@@ -27,8 +27,8 @@ from p2pfl.scenario.spec import Scenario
 from p2pfl.scenario.virtual import _Run, simulate
 from p2pfl.sim.faults import Conditions
 from p2pfl.sim.loop import Deadlock, Escape
-from p2pfl.sim.network import MemoryTransport
 from p2pfl.sim.presence import Presence
+from p2pfl.sim.transport import MemoryTransport
 from p2pfl.sim.world import World
 
 

@@ -140,7 +140,7 @@ def mixed(found: Merged, one: Mixed) -> str:
 
 
 def tied(one: Watched) -> str:
-    """`boris (127.0.0.1:4001) is gone for 12 s: connection refused; trying again`."""
+    """`boris (127.0.0.1:4001) is gone for 12 s: nothing runs there; trying again`."""
     who = one.label if one.label == one.address else f"{one.label} ({one.address})"
     match one.tie:
         case Tie.LIVE:

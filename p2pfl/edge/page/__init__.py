@@ -8,7 +8,8 @@
     watchers  what waits for somebody who watches
     files     the page itself: assets/*
     links     one-time links and sessions of a run with a key
-    sessions  the same over the requests of a browser
+    sessions  the same over HTTP
+    scraping  the token with which Prometheus comes to a run with a key
     guard     whose requests are answered, and with which headers
     streams   `/v1/live`: server-sent events
     routes    the other answers

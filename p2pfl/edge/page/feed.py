@@ -24,8 +24,8 @@ from typing import Any
 
 from p2pfl.core import events
 from p2pfl.core.events import Event, Exchanged, Fault, Measured, MemberChanged, Started, Stopped
-from p2pfl.core.gossip import REJECTED
 from p2pfl.core.messages import Status
+from p2pfl.core.outcomes import REJECTED
 from p2pfl.edge.page import view as pages
 from p2pfl.edge.page import wording
 from p2pfl.edge.page.curves import Curves

@@ -1,7 +1,7 @@
 """Who may look at the page of a run with a key: whoever came with a one-time link.
 
     new() -> token      printed where only who may see it looks: the node's terminal, `p2pfl page`
-    enter(token)        used up; gives a session, which a cookie carries from then on
+    enter(token)        used up; gives a session, which the page shows with what it asks
 
 A link is good once, and not for long, so one that stays in a browser's history or a terminal's
 scrollback opens nothing. Sessions end with the node.

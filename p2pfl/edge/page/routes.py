@@ -32,7 +32,11 @@ class Routes:
         """What programs ask for too."""
         app.router.add_get("/v1/view", let_in(self.view))
         app.router.add_get("/v1/live", let_in(self.live), allow_head=False)
-        app.router.add_get("/metrics", let_in(self.metrics))
+
+    def add_page(self, app: web.Application, let_in: Callable[[Handler], Handler]) -> None:
+        """The page, without anything that it shows."""
+        app.router.add_get("/", let_in(self.index))
+        app.router.add_get("/assets/{name}", let_in(self.asset))
 
     async def view(self, request: web.Request) -> web.StreamResponse:
         """Everything this node knows of the swarm, as JSON."""

@@ -7,12 +7,15 @@
     GET  /assets/NAME   page            -               page
     GET  /v1/view       yes             members         sessions
     GET  /v1/live       yes             members         sessions
-    GET  /metrics       yes             members         sessions
+    GET  /metrics       yes             members         sessions, scraper
+    POST /v1/session    -               -               links
     POST /v1/page-link  -               this device     -
 
 A browser has no certificate of the run, so with a key the page has a listener of its own, which
-only this device reaches unless somebody says otherwise (`--page`). With `--no-page` what is marked
-"page" is not there; programs may ask all the same.
+only this device reaches unless somebody says otherwise (`--page`). The page itself has no secrets;
+what it shows needs a session, which begins with a link. The secret of a link stands behind `#`:
+browsers send that to nobody. With `--no-page` what is marked "page" is not there; programs may ask
+all the same.
 
 Rule of the file: reading only. Nothing here changes what the node does.
 """
@@ -30,6 +33,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from p2pfl.config import LimitsConfig
+from p2pfl.edge import running
 from p2pfl.edge.connections import Connections, plain_host
 from p2pfl.edge.credentials import peer_node
 from p2pfl.edge.listening import Door, listen
@@ -38,7 +42,7 @@ from p2pfl.edge.page.feed import Feed
 from p2pfl.edge.page.guard import HEADERS, Guard, Handler, Turn, refused
 from p2pfl.edge.page.links import Links
 from p2pfl.edge.page.routes import Routes
-from p2pfl.edge.page.sessions import Session
+from p2pfl.edge.page.sessions import Sessions
 from p2pfl.edge.page.streams import Streams
 from p2pfl.edge.static import join
 from p2pfl.errors import ConfigError, NetworkError
@@ -50,9 +54,8 @@ OFF = "off"
 """The value of `page` that says: none."""
 
 HERE = "127.0.0.1"
-LINK_PATH = "/v1/page-link"
+LINK_PATH, SESSION_PATH = "/v1/page-link", "/v1/session"
 
-_FIELDS, _FIELD_BYTES, _LINE_BYTES = 40, 4096, 1024
 _PORT_MAX = 65_535
 _NO_PAGE = "this node was started without a page (--no-page)"
 
@@ -84,9 +87,12 @@ class Page:
         self._streams = Streams(feed)
         self._links = Links()
         self._socket: socket.socket | None = None
+        self._port_changes = False
+        self._scrape_token: str | None = None
         self._names = {bind.lower()} - {""}
         if is_keyed and self.is_shown:
             host, port = parse(where) if where else (HERE, 0)
+            self._port_changes = port == 0
             self._names = {host.lower()}
             self._socket = _listening(host, port)
             if self.is_reached_by_others:
@@ -128,7 +134,11 @@ class Page:
         host, port = self._bound()
         if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
             host = seen_at
-        return f"http://{join(plain_host(host), port)}/?once={self._links.new()}"
+        return f"http://{join(plain_host(host), port)}/#once={self._links.new()}"
+
+    def let_scrape(self, token: str) -> None:
+        """Let whoever shows this token read `/metrics` of a run with a key; before it serves."""
+        self._scrape_token = token
 
     def _bound(self) -> tuple[str, int]:
         assert self._socket is not None
@@ -150,11 +160,11 @@ class Page:
         guard = Guard(service, self._limits, turn, None if self._is_keyed else self._names)
         routes = Routes(self._feed, self._streams, metrics, guard)
         routes.add_data(app, guard)
+        app.router.add_get("/metrics", guard(routes.metrics))
         if self._is_keyed:
             app.router.add_post(LINK_PATH, guard(self.new_link))
         elif self.is_shown:
-            app.router.add_get("/", guard(routes.index))
-            app.router.add_get("/assets/{name}", guard(routes.asset))
+            routes.add_page(app, guard)
         # a stream goes on for ever, and nobody may wait for it when the node stops
         app.on_shutdown.append(self._end)
 
@@ -180,31 +190,21 @@ class Page:
     async def _listener(
         self, listening: socket.socket, service: Service, metrics: Metrics
     ) -> AsyncIterator[None]:
-        """Serve the page of a run with a key to browsers that came with a link."""
+        """Serve the page of a run with a key, and what it shows to who came with a link."""
         connections = Connections(service, self._limits, is_keyed=False)
         guard = Guard(service, self._limits, connections.turn, self._names)
         routes = Routes(self._feed, self._streams, metrics, guard)
-        session = Session(self._links, f"p2pfl-{self._bound()[1]}")
+        sessions = Sessions(self._links, self._scrape_token)
         app = web.Application(client_max_size=0)
 
         def known(handler: Handler) -> Handler:
-            return guard(session.needed(handler))
+            return guard(sessions.needed(handler))
 
-        app.router.add_get("/", guard(session.begun(routes.index)), allow_head=False)
-        app.router.add_get("/assets/{name}", known(routes.asset))
+        routes.add_page(app, guard)
         routes.add_data(app, known)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=connections.log(),
-            auto_decompress=False,
-            keepalive_timeout=75.0,
-            lingering_time=2.0,
-            max_headers=_FIELDS,
-            max_field_size=_FIELD_BYTES,
-            max_line_size=_LINE_BYTES,
-            shutdown_timeout=1.0,
-        )
+        app.router.add_get("/metrics", guard(sessions.scraped(routes.metrics)))
+        app.router.add_post(SESSION_PATH, guard(sessions.begin))
+        runner = running.runner(app, connections)
         await runner.setup()
         assert runner.server is not None
         door = Door(connections, runner.server, None, peer_node)
@@ -238,7 +238,8 @@ class Page:
                 "this node's page is only for its own device: ask for the link there, or start "
                 "the node with --page 0.0.0.0:PORT",
             )
-        return web.json_response({"page": self.link(plain_host(here))}, headers=HEADERS)
+        link = {"page": self.link(plain_host(here)), "port_changes": self._port_changes}
+        return web.json_response(link, headers=HEADERS)
 
 
 def check(where: str, *, is_keyed: bool) -> None:

@@ -1,69 +1,100 @@
-"""Who came to the page of a run with a key with a link, over the requests of a browser.
+"""Who may ask for the data of a run with a key: whoever came with a link, and a scraper.
+
+    POST /v1/session        the secret of a link there, that of a session back
+    ?session=SECRET         of the page: its stream cannot send headers
+    Authorization: Bearer   of programs: a session, or the scraper's token for `/metrics`
+
+No cookies: browsers send those to every port of a host, so that another program on this device
+could collect them.
 
 Rule of the file: without a session nothing is answered but how to get one.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from p2pfl.edge.page.guard import Handler, refused
+from p2pfl.edge.bodies import GRACE_S
+from p2pfl.edge.page.guard import HEADERS, Handler, refused
 from p2pfl.edge.page.links import Links
 
-_ASK = "ask `p2pfl page` on the node's device for a new one"
+SECRET_BYTES = 128
+"""Longest body that could be the secret of a link."""
+
+_PRINTS = "`p2pfl page` on the node's device prints one"
+_NONE = f"this page opens with a one-time link: {_PRINTS}"
+_UNKNOWN = (
+    "the node does not know this browser (any more), as after a restart of the node: open a new "
+    f"link, {_PRINTS}"
+)
+_USED = f"this link was used already, or is older than ten minutes: open a new one, {_PRINTS}"
 
 
-class Session:
-    """Lets in browsers that came with a link, and keeps them apart by a cookie.
+class Sessions:
+    """Begins sessions, and lets in who has one.
 
     Args:
         links: of the node.
-        cookie: its name; browsers do not tell the ports of a host apart.
+        scrape_token: what a scraper shows for `/metrics`; None lets none in.
     """
 
-    def __init__(self, links: Links, cookie: str) -> None:
+    def __init__(self, links: Links, scrape_token: str | None) -> None:
         self._links = links
-        self._cookie = cookie
+        self._scrape_token = scrape_token
 
     def needed(self, handler: Handler) -> Handler:
-        """The handler, for browsers that came with a link."""
+        """The handler, for those who have a session."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            if self._is_known(request):
+            session = request.query.get("session") or _bearer(request)
+            if self._links.knows(session):
                 return await handler(request)
-            return refused(
-                HTTPStatus.FORBIDDEN, f"this page is opened with a one-time link: {_ASK}"
-            )
+            return refused(HTTPStatus.FORBIDDEN, _UNKNOWN if session else _NONE)
 
         return answer
 
-    def begun(self, handler: Handler) -> Handler:
-        """As `needed`; with a link in the question, a session begins."""
-        page = self.needed(handler)
+    def scraped(self, handler: Handler) -> Handler:
+        """As `needed`, and for the scraper."""
+        others = self.needed(handler)
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            token = request.query.get("once")
-            if token is None:
-                return await page(request)
-            session = self._links.enter(token)
-            if session is None and not self._is_known(request):
-                return refused(
-                    HTTPStatus.FORBIDDEN,
-                    f"this link was used already, or is older than ten minutes: {_ASK}",
-                )
-            # Not a redirection: if the link was followed from another site, a cookie that is for
-            # this site only would not come with what it redirects to. A page that loads itself
-            # again does come from here.
-            response = refused(HTTPStatus.OK, "the page opens", {"Refresh": "0; url=/"})
-            if session is not None:
-                response.set_cookie(
-                    self._cookie, session, httponly=True, samesite="Strict", path="/"
-                )
-            return response
+            shown, token = _bearer(request).encode(errors="surrogateescape"), self._scrape_token
+            if token is not None and hmac.compare_digest(shown, token.encode()):
+                return await handler(request)
+            return await others(request)
 
         return answer
 
-    def _is_known(self, request: web.Request) -> bool:
-        return self._links.knows(request.cookies.get(self._cookie, ""))
+    async def begin(self, request: web.Request) -> web.StreamResponse:
+        """Use a link up for a session."""
+        length = request.content_length
+        if length is None or length > SECRET_BYTES:
+            why = f"the secret of a link has at most {SECRET_BYTES} bytes, and a Content-Length"
+            return _closed(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
+        try:
+            async with asyncio.timeout(GRACE_S):
+                token = (await request.read()).decode(errors="replace")
+        except TimeoutError:
+            why = f"the secret of a link did not come within {GRACE_S:g} s"
+            return _closed(HTTPStatus.REQUEST_TIMEOUT, why)
+        session = self._links.enter(token)
+        if session is None:
+            return refused(HTTPStatus.FORBIDDEN, _USED)
+        return web.json_response({"session": session}, headers=HEADERS)
+
+
+def _closed(status: HTTPStatus, why: str) -> web.Response:
+    """A refusal after which nothing is read: what was announced may never come."""
+    answer = refused(status, why)
+    answer.force_close()
+    return answer
+
+
+def _bearer(request: web.Request) -> str:
+    """The secret in the header that is for secrets; "" where there is none."""
+    scheme, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""

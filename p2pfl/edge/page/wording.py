@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from p2pfl.core.events import Exchanged, MemberChanged
-from p2pfl.core.gossip import REJECTED
 from p2pfl.core.messages import Reason, Status
+from p2pfl.core.outcomes import REJECTED
 
 REFUSED = "refused: "
 """Begins the outcome of what a peer did not take from us."""

@@ -15,7 +15,8 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from p2pfl.config import NodeConfig, from_mapping
+from p2pfl.config import NodeConfig
+from p2pfl.configuring import from_mapping
 from p2pfl.errors import ConfigError
 from p2pfl.scenario.recording.absences import absences_of, churn_rows, churn_table, usual_state
 from p2pfl.scenario.recording.evidence import Estimate, Recording

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 import p2pfl
-from p2pfl.config import plain
+from p2pfl.configuring import plain
 from p2pfl.errors import ConfigError
 from p2pfl.scenario.load import load
 from p2pfl.scenario.spec import Bound, Scenario

@@ -68,12 +68,28 @@ const live = new Live({
     swarm.event(one);
     ask(true);
   },
-  state: (now) => panels.state(now),
+  state: tell,
 });
+
+// Without a session only what was known before is shown, and where to get a link.
+function tell(now) {
+  const is_locked = now.state === "locked";
+  const parts = document.querySelectorAll("main > :not(#locked, #holding)");
+  for (const part of parts) part.hidden = is_locked && !swarm.view;
+  byId("locked").hidden = !is_locked;
+  setText(byId("locked-why"), is_locked ? now.why : "");
+  if (!is_locked) panels.state(now);
+  else {
+    root.dataset.live = "refused";
+    setText(byId("state"), "closed: a link opens it");
+    for (const id of ["why", "since"]) setText(byId(id), "");
+    document.title = "× closed · p2pfl";
+  }
+}
 
 // ages grow while nothing is heard
 setInterval(() => {
-  panels.state(live);
+  tell(live);
   ask();
 }, SLOW_MS);
 
