@@ -20,7 +20,7 @@ from p2pfl.cli.saying import say
 from p2pfl.edge.identity import JOURNAL
 from p2pfl.edge.journal import read
 from p2pfl.edge.listening import refused_by_them
-from p2pfl.edge.page.scraping import SCRAPE_TOKEN
+from p2pfl.edge.page.scraping import SCRAPE_FILE
 from p2pfl.edge.page.serving import LINK_PATH
 from p2pfl.edge.static import parse
 from p2pfl.errors import ConfigError, NetworkError, StateError
@@ -177,7 +177,7 @@ def _token(which: str | None) -> Path:
             "--prometheus in a run with a key needs the token in the state directory of a node of "
             "this device; give that directory, which `p2pfl node` prints"
         )
-    file = directory.resolve() / SCRAPE_TOKEN
+    file = directory.resolve() / SCRAPE_FILE
     if not file.is_file():
         raise StateError(
             f"{file} is missing: a node of a run with a key writes it when it starts with a page; "

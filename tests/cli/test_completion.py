@@ -135,15 +135,15 @@ def test_another_shell_is_refused_with_those_there_are() -> None:
     assert "'bash', 'zsh', 'fish'" in said.output
 
 
+REAL_LINES = [
+    ("p2pfl topology show sma", ["small-world"]),
+    ("p2pfl run hel", ["hello"]),
+    ("p2pfl sw", ["sweep"]),
+]
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        ("p2pfl topology show sma", ["small-world"]),
-        ("p2pfl run hel", ["hello"]),
-        ("p2pfl sw", ["sweep"]),
-    ],
-)
+@pytest.mark.parametrize(("line", "found"), REAL_LINES)
 def test_a_real_bash_completes(line: str, found: list[str]) -> None:
     script = (
         'eval "$(p2pfl completion bash)"\n'
@@ -160,3 +160,20 @@ def test_a_real_bash_completes(line: str, found: list[str]) -> None:
     )
     assert done.stdout.split() == found, done.stderr
     assert "_p2pfl_completion" in done.stderr
+
+
+@pytest.mark.skipif(
+    shutil.which("fish") is None, reason="no fish is installed: Debian has it as `fish`"
+)
+@pytest.mark.parametrize(("line", "found"), REAL_LINES)
+def test_a_real_fish_completes(line: str, found: list[str]) -> None:
+    script = f'p2pfl completion fish | source; complete -C "{line}"'
+    path = os.pathsep.join([str(HERE), os.environ.get("PATH", "")])
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path},
+    )
+    said = [each.partition("\t")[0] for each in done.stdout.splitlines()]
+    assert said == found, done.stderr

@@ -26,7 +26,7 @@ from p2pfl.edge.announcement import Announcement, tagged
 from p2pfl.edge.identity import JOURNAL
 from p2pfl.edge.journal import SqliteJournal
 from p2pfl.edge.mdns import Mdns
-from p2pfl.edge.page.scraping import SCRAPE_TOKEN, made
+from p2pfl.edge.page.scraping import SCRAPE_FILE, made
 from p2pfl.edge.runkey import RunKey
 from p2pfl.errors import ConfigError, NetworkError, P2pflError, StateError
 from tests.edge.page_nodes import Living, asking, bearer, entered, living
@@ -242,12 +242,12 @@ async def test_prometheus_is_told_the_page_and_the_token_of_a_run_with_a_key(
             "    scrape_interval: 5s\n"
             "    authorization:\n"
             "      # for its owner alone: Prometheus must run as that user, or get a copy\n"
-            f"      credentials_file: {json.dumps(str(state / SCRAPE_TOKEN), ensure_ascii=False)}\n"
+            f"      credentials_file: {json.dumps(str(state / SCRAPE_FILE), ensure_ascii=False)}\n"
             "    static_configs:\n"
             "      # the port is another at each start; `p2pfl node --page HOST:PORT` keeps it\n"
             f'      - targets: ["{anna.url.removeprefix("http://")}"]\n'
         )
-        token = (state / SCRAPE_TOKEN).read_text(encoding="ascii").strip()
+        token = (state / SCRAPE_FILE).read_text(encoding="ascii").strip()
         async with scraper.get(f"{anna.url}/metrics", headers=bearer(token)) as response:
             assert response.status == 200
     checked(config, tmp_path)
@@ -398,7 +398,7 @@ def test_a_node_of_a_run_with_a_key_prints_a_link(tmp_path: Path, key_file: str)
 def test_a_node_of_a_run_with_a_key_and_a_page_keeps_a_token_for_prometheus(
     tmp_path: Path, key_file: str
 ) -> None:
-    token = tmp_path / "state" / SCRAPE_TOKEN
+    token = tmp_path / "state" / SCRAPE_FILE
     started(tmp_path, "--key-file", key_file, "--no-page")
     assert not token.exists()
     started(tmp_path, "--key-file", key_file)
@@ -410,7 +410,7 @@ def test_a_node_of_a_run_with_a_key_and_a_page_keeps_a_token_for_prometheus(
 
 def test_a_node_of_an_open_run_has_no_token(tmp_path: Path) -> None:
     started(tmp_path)
-    assert not (tmp_path / "state" / SCRAPE_TOKEN).exists()
+    assert not (tmp_path / "state" / SCRAPE_FILE).exists()
 
 
 def test_a_node_that_is_to_be_quiet_prints_no_link(tmp_path: Path, key_file: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from p2pfl.edge.durable import replacement
 from p2pfl.errors import StateError
 
-SCRAPE_TOKEN = "scrape-token"  # noqa: S105 (the name of the file)
+SCRAPE_FILE = "scrape-token"
 
 _BYTES = 32
 _TOKEN = re.compile(r"[\w-]{43,128}", re.ASCII)
@@ -31,7 +31,7 @@ def made(state_dir: Path) -> str:
     Raises:
         StateError: it cannot be read or written, is damaged, or others can read it.
     """
-    file = state_dir / SCRAPE_TOKEN
+    file = state_dir / SCRAPE_FILE
     try:
         try:
             return _read(file)
