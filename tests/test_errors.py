@@ -12,6 +12,7 @@ from p2pfl.errors import (
     NetworkError,
     P2pflError,
     PeerError,
+    PeerGone,
     PeerTimeout,
     PeerUnreachable,
     StateError,
@@ -46,6 +47,6 @@ def test_catching_the_root_catches_everything():
 
 def test_a_peers_fault_is_never_taken_for_ours():
     ours = {ConfigError, TaskError, StateError, LearnerError, NetworkError}
-    theirs = {PeerError, PeerUnreachable, PeerTimeout, WireError}
+    theirs = {PeerError, PeerUnreachable, PeerGone, PeerTimeout, WireError}
     assert ours | theirs | {P2pflError} == set(DEFINED.values())
     assert all(issubclass(kind, PeerError) == (kind in theirs) for kind in ours | theirs)
