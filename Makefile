@@ -25,10 +25,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install  ## six real nodes on this machine, with faults, in a minute
 	@$(BIN)/p2pfl demo $(ARGS)
 
-test: install  ## all tests; those with real processes one after the other, the rest on two cores
+test: install  ## all tests on two cores; of those with real processes, each file by itself
 	@if [ -n '$(ARGS)' ]; then $(BIN)/pytest $(ARGS); else \
-		echo "$(BIN)/pytest -n 2 --ignore=tests/integration && $(BIN)/pytest tests/integration"; \
-		$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/integration && $(BIN)/pytest tests/integration; fi
+		echo "$(BIN)/pytest -n 2 --ignore=tests/integration && $(BIN)/pytest -n 2 tests/integration"; \
+		$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/integration && \
+			$(BIN)/pytest -n 2 --dist loadfile tests/integration; fi
 
 check: install  ## format, lint, import rules, security, types
 	$(BIN)/ruff format --check .
