@@ -22,6 +22,7 @@ from p2pfl.edge.journal import read
 from p2pfl.edge.listening import refused_by_them
 from p2pfl.edge.page.scraping import SCRAPE_FILE
 from p2pfl.edge.page.serving import LINK_PATH
+from p2pfl.edge.probes import bounded, session
 from p2pfl.edge.static import parse
 from p2pfl.errors import ConfigError, NetworkError, StateError
 
@@ -130,8 +131,6 @@ async def _pages(
     Raises:
         NetworkError: there is no such node.
     """
-    from p2pfl.edge.probes import session
-
     addresses = [address] if address else await _seen(name, interfaces, credentials)
     async with session(credentials, _TIMEOUT_S) as asker, asyncio.TaskGroup() as tasks:
         asked = [
@@ -152,8 +151,8 @@ def _given(which: str | None, credentials: Credentials | None) -> str | None:
     """
     if which is None:
         return None
-    directory = Path(which).expanduser()
-    if directory.is_dir():
+    directory = _directory(which)
+    if directory is not None:
         return _address_in(directory)
     address = address_of(which, credentials)
     if address is None and "/" in which:
@@ -171,8 +170,8 @@ def _token(which: str | None) -> Path:
         ConfigError: its state directory was not given.
         StateError: there is none.
     """
-    directory = Path(which or "").expanduser()
-    if not which or not directory.is_dir():
+    directory = _directory(which) if which else None
+    if directory is None:
         raise ConfigError(
             "--prometheus in a run with a key needs the token in the state directory of a node of "
             "this device; give that directory, which `p2pfl node` prints"
@@ -213,6 +212,16 @@ def _scrape_configs(found: Sequence[Found], token: Path | None) -> str:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def _directory(text: str) -> Path | None:
+    """The directory of that name; None if there is none, or could not be any."""
+    try:
+        found = Path(text).expanduser()
+        return found if found.is_dir() else None
+    except (OSError, RuntimeError, ValueError):
+        # longer than any name, or of a user that is not there
+        return None
 
 
 def _address_in(state_dir: Path) -> str:
@@ -317,7 +326,7 @@ async def _json(asker: aiohttp.ClientSession, method: str, url: str) -> dict[str
             if "run with a key" in said:
                 raise NetworkError(f"is in a run with a key; give its key: {KEY_FIX}")
             raise NetworkError(f"answers {response.status}: {said}")
-        found = await response.json()
+        found = json.loads(await bounded(response))
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
     return found

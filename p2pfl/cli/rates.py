@@ -18,7 +18,8 @@ _UNITS = {
     **{f"{prefix}i{b}": 1024**power for power, prefix in enumerate("kmg", 1) for b in ("", "b")},
 }
 _RATE = re.compile(r"(?P<number>[+-]?[\d_]*\.?\d*(?:e[+-]?\d+)?)\s*(?P<unit>[a-z]*?)\s*(?:/\s*s)?")
-_BITS = re.compile(r"bits?$|bit/s|bps$")
+_BITS = re.compile(r"bits?\s*(/\s*s)?$|bps$")
+_CAPITAL_BITS = re.compile(r"[KMG]i?b\s*(/\s*s)?$")
 _FIX = "give bytes per second, as in 1000000, 500kB, 1MB/s or 2MiB/s"
 
 
@@ -27,13 +28,13 @@ def bytes_per_s(text: str) -> float:
 
     Args:
         text: a number, then k, M or G, each also with B (1000) or iB (1024), then /s or nothing;
-            in any case of letters.
+            in small letters too, but `Mb` is how megabits are written.
 
     Raises:
         ValueError: it is not; the text says what would be.
     """
     small = text.strip().lower()
-    if _BITS.search(small):
+    if _BITS.search(small) or _CAPITAL_BITS.search(text.strip()):
         raise ValueError(f"'{text}' counts bits; {_FIX} (8 bits are a byte)")
     found = re.fullmatch(_RATE, small)
     unit = _UNITS.get(found["unit"]) if found else None

@@ -57,7 +57,7 @@ from p2pfl.core.mixing import (
     staleness,
 )
 from p2pfl.core.momentum import QuasiGlobalMomentum
-from p2pfl.core.outcomes import REJECTED, Mixed
+from p2pfl.core.outcomes import REFUSED, REJECTED, Mixed
 from p2pfl.core.shares import Shares
 from p2pfl.core.snapshots import Snapshot, Snapshots
 from p2pfl.core.weights import Vector, pieces
@@ -266,7 +266,7 @@ class GossipState:
             # a copy of our question came before, or may come later; RESOLVE will tell what became
             # of it
             self._postpone(pending, pending.next_attempt)
-            return Mixed(f"refused: {answer.reason}"), nothing
+            return Mixed(f"{REFUSED}{answer.reason}"), nothing
         meter = self.meters.of(pending.peer)
         passed = (self.own_steps - pending.own_steps) / max(self.cycle_steps, 1)
         meter.lag_cycles = smoothed(meter.lag_cycles, passed)
@@ -296,7 +296,7 @@ class GossipState:
             case Refused():
                 if answer.reason is Reason.DISTANCE:
                     self.gate.refused_by.add(pending.peer)
-                return Mixed(f"refused: {answer.reason}"), nothing
+                return Mixed(f"{REFUSED}{answer.reason}"), nothing
             case _:
                 return Mixed(type(answer).__name__.lower()), nothing
 
@@ -414,7 +414,7 @@ class GossipState:
         earlier = self.refuse(peer, incarnation, 0)
         if earlier is not None:
             # it was restarted while this payload arrived
-            return earlier, Mixed(f"refused: {earlier.reason}"), nothing
+            return earlier, Mixed(f"{REFUSED}{earlier.reason}"), nothing
         kept = self.inbox.find(peer, ask.seq)
         if kept is not None:
             if kept.is_mixing:
@@ -424,7 +424,7 @@ class GossipState:
             return Refused(Reason.STALE_SEQ, f"{ask.seq} is finished"), Mixed("repeated"), nothing
         if ask.payload.size != self.x.size:
             detail = f"model has {ask.payload.size} values, expected {self.x.size}"
-            return Refused(Reason.SHAPE, detail), Mixed("refused: shape"), nothing
+            return Refused(Reason.SHAPE, detail), Mixed(f"{REFUSED}{Reason.SHAPE}"), nothing
         if not self.inbox.has_place(peer):
             return Busy(_BUSY_RETRY_S), Mixed("busy"), nothing
         if self.judging is not None:

@@ -75,7 +75,9 @@ class Judging:
         reach = self._gate.reach
         if distance > reach:
             return Mixed(f"{REJECTED}{Reason.DISTANCE}", distance=distance, reach=reach)
-        clip = self._gate.clip() if ask.clip == 0 else min(self._gate.clip(), ask.clip)
+        clip = self._gate.clip()
+        if ask.clip:
+            clip = min(clip, ask.clip)
         self._gate.passed(peer, distance, ask.age)
         return min(1.0, clip / distance) if distance > 0 else 1.0
 

@@ -186,7 +186,7 @@ class Membership:
         self._promised = self.due = min(self._probing.due(), expiry)
         return asks
 
-    def answered(self, target: str, now: float) -> None:
+    def answered(self, target: str) -> None:
         """A probe was answered by its target; `heard` takes in what it said."""
         self._probing.answered(target)
 

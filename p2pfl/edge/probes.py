@@ -87,15 +87,26 @@ def url(address: str, credentials: Credentials | None) -> str:
     return f"{'http' if credentials is None else 'https'}://{address}/v1/status"
 
 
+async def bounded(response: aiohttp.ClientResponse) -> bytes:
+    """What a stranger answers, read no farther than a status can be.
+
+    Raises:
+        ValueError: it is longer than that.
+    """
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 16):
+        body += chunk
+        if len(body) > STATUS_BYTES:
+            raise ValueError(f"more than {STATUS_BYTES:,} bytes, expected a status")
+    return bytes(body)
+
+
 async def _ask(asker: aiohttp.ClientSession, where: str, address: str) -> Answer:
     """GET /v1/status; whatever it answers, or not, is a finding."""
-    body = bytearray()
+    body = b""
     try:
         async with asker.get(where, allow_redirects=False) as response:
-            async for chunk in response.content.iter_chunked(1 << 16):
-                body += chunk
-                if len(body) > STATUS_BYTES:
-                    return Answer(address, "stranger")
+            body = await bounded(response)
         status = json.loads(body)
     except TimeoutError:
         return Answer(address, "silent")

@@ -52,7 +52,7 @@ class Meeting:
         packet = self._vitals.packet(Probe(), to=ask.target)
         reached = await self._requests.send(ask.addresses[0], packet, max(ask.timeout_s, usual))
         if isinstance(reached.body, Ack):
-            members.answered(ask.target, clock())
+            members.answered(ask.target)
         else:
             told = members.unanswered(ask.target, clock(), is_gone=reached.is_gone)
             self._vitals.note(told)
@@ -64,7 +64,7 @@ class Meeting:
         if reached.packet is None:
             return
         if isinstance(reached.body, Ack) and reached.packet.sender == target:
-            members.answered(target, self._vitals.clock())
+            members.answered(target)
         else:
             members.helped(target)
 

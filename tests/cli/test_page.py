@@ -221,6 +221,11 @@ async def test_prometheus_learns_where_an_open_node_is(tmp_path: Path) -> None:
     checked(config, tmp_path)
 
 
+@pytest.mark.parametrize("which", ["~nobody-of-this-name/x", "a" * 300 + "/x", "a\0/b"])
+async def test_what_can_be_no_directory_is_one_clear_error(which: str) -> None:
+    assert "is neither a directory nor an address" in str(await refused(which))
+
+
 async def test_prometheus_learns_of_all_that_mdns_finds(tmp_path: Path) -> None:
     async with living(name := f"anna-{os.getpid()}") as anna, announced(anna, "kitchen"):
         config = (await said(name, "--prometheus", "--interface", "lo")).stdout

@@ -50,7 +50,13 @@ def test_what_is_no_rate_is_told_what_one_is(text: str) -> None:
         bytes_per_s(text)
 
 
-@pytest.mark.parametrize("text", ["8Mbit", "8 Mbit/s", "8Mbps", "64kbits", "1 Mibit/s"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("8Mbit", "8 Mbit/s", "8Mbps", "64kbits", "1 Mibit/s", "10Mbits/s", "1 Mbit / s"),
+        *("8Mb", "10Mb/s", "1 Gb / s", "64Kb", "2Mib"),
+    ],
+)
 def test_bits_are_refused_and_not_taken_for_bytes(text: str) -> None:
     with pytest.raises(ValueError, match=r"counts bits; give bytes .* \(8 bits are a byte\)"):
         bytes_per_s(text)

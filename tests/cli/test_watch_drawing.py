@@ -337,6 +337,12 @@ def test_an_entry_says_who_tells_it_if_that_is_of_interest() -> None:
 
 
 def test_a_kind_that_is_not_known_is_said_as_it_is() -> None:
+    who = "127.0.0.1:9: other run 'x' instead of 'kitchen'"
+    kept = merged(timeline=[{"at": 990.0, "kind": "refused", "node": None, "detail": who}])
+    assert entry(kept, kept.timeline[0]) == f"anna refused {who}"
+    theirs = {"kind": "refused", "node": id_of(2), "detail": "it refused: denied there"}
+    told = merged(timeline=[{"at": 990.0, **theirs}])
+    assert entry(told, told.timeline[0]) == "chloe: it refused: denied there"
     odd = merged(timeline=[{"at": 990.0, "kind": "danced", "node": None, "detail": ""}])
     assert entry(odd, odd.timeline[0]) == "anna danced"
     assert counted(odd) == "3 nodes: 3 training"

@@ -173,7 +173,7 @@ class Swarm:
             if not answers:
                 answers.append(words)
                 self.hear(node, words)
-                self.nodes[node].answered(ask.target, self.now)
+                self.nodes[node].answered(ask.target)
 
         def give_up() -> None:
             if not answers:
@@ -199,7 +199,7 @@ class Swarm:
         def pass_on(words: Words) -> None:
             def arrive() -> None:
                 self.hear(node, words, passed_on=True)
-                self.nodes[node].answered(ask.target, self.now)
+                self.nodes[node].answered(ask.target)
 
             passed.append(words)
             self.hear(relay, words)
@@ -415,7 +415,7 @@ def watch(membership, start: float, end: float, *, answering: str = ""):
             asks.append((now, ask))
             if ask.target in answering:
                 hear(membership, ask.target, now)
-                membership.answered(ask.target, now)
+                membership.answered(ask.target)
             else:
                 due.append((now + ask.timeout_s, ask))
         changes += membership.changes()
@@ -625,7 +625,7 @@ def test_accusations_cannot_make_us_send_more_than_a_few_probes_per_interval():
         membership.learn([say(peer, SUSPECT, 1, step) for peer in peers], "x", now)
         for ask in membership.tick(now):
             asks.append(ask)
-            membership.answered(ask.target, now)
+            membership.answered(ask.target)
     assert 4 * URGENT_PROBES <= len(asks) <= (URGENT_PROBES + 1) * 6
 
 
@@ -711,7 +711,7 @@ def test_an_exchange_is_itself_a_probe():
         hear(membership, "b", now)
         assert all(ask.target == "c" for ask in membership.tick(now))
         hear(membership, "c", now) if step % 10 == 9 else None
-        membership.answered("c", now)
+        membership.answered("c")
 
 
 def test_our_own_missed_answers_slow_our_probes_down_and_answers_speed_them_up_again():

@@ -218,7 +218,7 @@ async def test_a_used_link_says_so_unless_this_browser_is_known() -> None:
         async with window() as context:
             stranger = await tab(context)
             await stranger.page.goto(link)
-            await stranger.is_locked("this link was used already, or is older than ten minutes")
+            await stranger.is_locked("this link was used already, is older than ten minutes")
             await stranger.opens(anna.page.link())
 
 

@@ -394,7 +394,7 @@ async def test_a_used_link_is_told_so() -> None:
         url, secret = link.split("/#once=")
         async with browser.post(f"{url}/v1/session", data=secret) as response:
             assert response.status == 403
-            assert "was used already, or is older than ten minutes" in await response.text()
+            assert "was used already, is older than ten minutes" in await response.text()
 
 
 async def test_only_the_page_itself_begins_a_session_from_a_browser() -> None:

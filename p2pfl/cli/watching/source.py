@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import aiohttp
 
+from p2pfl.cli.keys import KEY_FIX
 from p2pfl.cli.lookup import unreachable
 from p2pfl.cli.watching.reading import (
     Happening,
@@ -328,6 +329,8 @@ async def _check(response: aiohttp.ClientResponse, kind: str) -> None:
         )
     if response.status != 200:
         said = (await response.content.read(_SAID_BYTES)).decode("utf-8", "replace")
+        if "run with a key" in said:
+            raise WireError(f"it is in a run with a key; give its key: {KEY_FIX}")
         raise WireError(f"it answers {response.status}: {clean(said.strip())}")
     if response.content_type != kind:
         raise WireError("it answers, but is no p2pfl node")

@@ -123,6 +123,11 @@ def entry(found: Merged, one: Entry) -> str:
     """`boris is dead: no answer for 5 s (said by anna, chloe)`."""
     words, _ = KINDS.get(one.kind, (one.kind, ""))
     detail = f": {one.detail}" if one.detail else ""
+    if one.kind == "refused":
+        # the detail says who refused; or it begins with the address of somebody who is no member
+        is_stranger = one.by == (one.node,)
+        words = "refused" if is_stranger else ""
+        detail = f" {one.detail}" if is_stranger else f": {one.detail}"
     tellers = [node for node in one.by if node != one.node]
     said = ""
     if tellers and found.live > 1:
@@ -130,7 +135,7 @@ def entry(found: Merged, one: Entry) -> str:
         names = ", ".join(map(found.label, tellers[:3]))
         more = f" and {len(tellers) - 3} more" if len(tellers) > 3 else ""
         said = " (said by all)" if others <= set(tellers) else f" (said by {names}{more})"
-    return f"{found.label(one.node)} {words}{detail}{said}"
+    return f"{found.label(one.node)}{words and ' '}{words}{detail}{said}"
 
 
 def mixed(found: Merged, one: Mixed) -> str:

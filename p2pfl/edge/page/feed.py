@@ -25,7 +25,7 @@ from typing import Any
 from p2pfl.core import events
 from p2pfl.core.events import Event, Exchanged, Fault, Measured, MemberChanged, Started, Stopped
 from p2pfl.core.messages import Status
-from p2pfl.core.outcomes import REJECTED
+from p2pfl.core.outcomes import REFUSED, REJECTED
 from p2pfl.edge.page import view as pages
 from p2pfl.edge.page import wording
 from p2pfl.edge.page.curves import Curves
@@ -135,7 +135,7 @@ class Feed:
             self.mixed = count + 1, total + event.staleness
         if wording.is_accepted(event):
             _put(self._links, event.peer, now)
-        elif event.outcome.startswith((wording.REFUSED, REJECTED)):
+        elif event.outcome.startswith((REFUSED, REJECTED)):
             self._refusal(event.peer, event.outcome, event.peer, wording.why(event))
         if self._watchers:
             self._tell("merge", pages.merge(now, event))

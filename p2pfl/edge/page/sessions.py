@@ -28,10 +28,13 @@ SECRET_BYTES = 128
 _PRINTS = "`p2pfl page` on the node's device prints one"
 _NONE = f"this page opens with a one-time link: {_PRINTS}"
 _UNKNOWN = (
-    "the node does not know this browser (any more), as after a restart of the node: open a new "
+    "the node does not know this session (any more), as after a restart of the node: open a new "
     f"link, {_PRINTS}"
 )
-_USED = f"this link was used already, or is older than ten minutes: open a new one, {_PRINTS}"
+_USED = (
+    "this link was used already, is older than ten minutes, or many newer ones were made: open a "
+    f"new one, {_PRINTS}"
+)
 
 
 class Sessions:

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 
 from p2pfl.core.events import Exchanged, MemberChanged
 from p2pfl.core.messages import Reason, Status
-from p2pfl.core.outcomes import REJECTED
-
-REFUSED = "refused: "
-"""Begins the outcome of what a peer did not take from us."""
+from p2pfl.core.outcomes import REFUSED, REJECTED
 
 ACCEPTED = ("flow", "swap", "adopt", "adopted")
 """Outcomes after which a model had, or will have, an effect at one end."""
