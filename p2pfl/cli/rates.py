@@ -11,6 +11,8 @@ import re
 
 import click
 
+from p2pfl.config import RATE_LEAST_BYTES_PER_S
+
 _UNITS = {
     "": 1,
     "b": 1,
@@ -58,6 +60,13 @@ def rate_option(_: click.Context, param: click.Parameter, text: str | None) -> f
     if text is None:
         return None
     try:
-        return bytes_per_s(text)
+        rate = bytes_per_s(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param=param) from None
+    if 0 < rate < RATE_LEAST_BYTES_PER_S:
+        raise click.BadParameter(
+            f"'{text}' must be 0 (no bound) or at least {RATE_LEAST_BYTES_PER_S} (64KiB): others "
+            "would take a slower node for a dead one",
+            param=param,
+        )
+    return rate

@@ -7,6 +7,7 @@ Where nobody looks on, nothing is cut off or wrapped, because programs read ther
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Iterator
@@ -77,7 +78,15 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is called, and what is left of the words."""
+        """The command that is called, and what is left of the words.
+
+        Raises:
+            click.UsageError: there is none of that name; the text has the nearest one.
+        """
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if near:
+                ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
             _said(command.get_help_option(ctx))

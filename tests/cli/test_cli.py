@@ -115,6 +115,20 @@ def test_a_command_line_that_cannot_be_read_is_exit_code_two(
     assert "Error: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "near"), [(["nod"], "node"), (["run-key", "sho"], "show"), (["xyzzy"], None)]
+)
+def test_a_command_that_is_not_there_is_told_with_the_nearest_one(
+    arguments: list[str], near: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    said = capsys.readouterr().err
+    assert f"No such command '{arguments[-1]}'." in said
+    assert ("Did you mean" in said) == (near is not None)
+    assert near is None or f"Did you mean '{near}'?" in said
+
+
 # --- what wins: the file, --set, or an option ----------------------------------------------------
 
 WORDS = st.text("abcdefgh", min_size=1, max_size=8)
