@@ -52,6 +52,8 @@ def describe(vitals: Vitals) -> dict[str, Any]:
                 "name": vitals.names.get(member.node),
                 "addresses": list(member.addresses),
                 "status": member.status.value,
+                # of the dead: it said goodbye, and did not just fall silent
+                "left": member.left,
                 # who never spoke to us may be made up
                 "is_met": member.told != UNTOLD,
                 "incarnation": member.incarnation,

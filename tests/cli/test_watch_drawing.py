@@ -259,8 +259,8 @@ def test_a_table_of_lines_tells_all() -> None:
     assert "swarm     mean accuracy ~0.875, worst tenth ~0.810" in rest
     assert "holding   anna: rests until 07:00" in rest
     assert "anna ← boris  mixed with weight 0.42" in rest
-    assert "refused   chloe: too far away, 12 times" in rest
-    assert "refused   chloe: denied" in rest
+    assert "against   chloe: too far away, 12 times" in rest
+    assert "against   chloe: denied" in rest
     assert "left out  10.0.0.9:4000: other run 'garden'" in rest
     assert "silent    127.0.0.1:9: nothing runs there" in rest
     assert all(one.isprintable() for one in lines)
@@ -288,8 +288,11 @@ def test_a_node_that_is_alone_does_not_speak_of_a_swarm() -> None:
     assert "~" not in line(single)
     # whoever was only heard of is no company
     assert lonely(merged(nodes=[*entries, *heard_of(3)], swarm=swarm)) == lonely(single)
-    gone = merged(nodes=[*entries, told(1, state="dead")], swarm=swarm)
-    assert estimated(gone)[0] == "all others are gone"
+    for state in ("dead", "left"):
+        gone = merged(nodes=[*entries, told(1, state=state)], swarm=swarm)
+        assert estimated(gone)[0] == "all others are gone"
+        assert gone.mean_accuracy == 0.9
+        assert counted(gone) == f"2 nodes: 1 alone, 1 {state}"
     assert lonely(merged()) == ""
     assert lonely(merged(nodes=entries, swarm=None)) == "no other node yet"
 

@@ -37,6 +37,7 @@ def member(node: str, **more: Any) -> dict[str, Any]:
         "name": "tablet",
         "addresses": ["192.168.1.6:4000"],
         "status": "alive",
+        "left": False,
         "incarnation": 2,
         "own_steps": 500,
         "heard_ago_s": 0.4,
@@ -200,6 +201,31 @@ def test_what_others_tell_of_themselves_is_shown_with_its_age() -> None:
 def test_what_is_believed_of_a_member_outweighs_what_it_said_last(believed: str) -> None:
     found = status(member(BORIS, status=believed), reports=[report(BORIS)])
     assert Looked(found).view()["nodes"][1]["state"] == believed
+
+
+def test_whoever_said_goodbye_has_left_and_whoever_is_silent_is_dead() -> None:
+    gone = [member(BORIS, status="dead", left=True), member(CHLOE, status="dead")]
+    told = [report(BORIS, state="leaving"), report(CHLOE)]
+    found = Looked(status(*gone, member(DORA, is_met=False, status="dead", left=True)))
+    found.status["reports"] = told
+    assert [node["state"] for node in found.view()["nodes"][1:]] == ["left", "dead", HEARD_OF]
+
+
+def test_small_figures_keep_their_digits() -> None:
+    small = {"loss": 2.345678e-6, "accuracy": 0.91234567, "distance": 1.2345678e-9}
+    swarm = {"mean_loss": 3.4567891e-7, "consensus_distance": 4.5678912e-8}
+    found = status(
+        member(BORIS), reports=[report(BORIS, **small)], swarm=swarm, uptime_s=98765.4321
+    )
+    view = Looked(found).record(replace(FLOW, distance=5.6789123e-7)).view()
+    boris = view["nodes"][1]
+    assert (boris["loss"], boris["accuracy"], boris["distance"]) == (
+        *(2.34568e-6, 0.912346, 1.23457e-9),
+    )
+    assert view["swarm"]["mean_loss"] == 3.45679e-7
+    assert view["swarm"]["consensus_distance"] == 4.56789e-8
+    assert view["merges"][0]["distance"] == 5.67891e-7
+    assert view["uptime_s"] == 98765.432, "a time loses nothing before the point"
 
 
 def test_who_is_denied_is_shown_though_it_is_no_member_any_more() -> None:

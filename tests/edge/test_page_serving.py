@@ -81,9 +81,10 @@ async def test_two_nodes_show_each_other_their_exchanges_and_an_end() -> None:
         assert flows[0]["why"].startswith("mixed with weight")
         assert ends[0]["node"] == boris.id
         view: dict[str, Any] = {}
-        while {node["node"]: node["state"] for node in view.get("nodes", ())}.get(
-            boris.id
-        ) != "dead":
+        while {node["node"]: node["state"] for node in view.get("nodes", ())}.get(boris.id) not in (
+            "left",
+            "dead",
+        ):
             async with browser.get(f"{anna.url}/v1/view") as response:
                 view = await response.json()
         assert {anna.id, boris.id} in [{link["a"], link["b"]} for link in view["links"]]

@@ -26,6 +26,7 @@ MARKS = {
     "starting": "◆",
     "leaving": "◁",
     "suspect": "▲",
+    "left": "▬",
     "dead": "✕",
     "unknown": "·",
     HEARD_OF: "◌",

@@ -30,6 +30,7 @@ _STATES = {
     "starting": "blue",
     "leaving": "dim",
     "suspect": "bold yellow",
+    "left": "dim",
     "dead": "bold red",
     "unknown": "dim",
     HEARD_OF: "dim",
@@ -148,7 +149,7 @@ class NodeTable(ScrollView, can_focus=True, inherit_bindings=False):
         # on the bar colours would be hard to read
         is_marked = row.node == self.marked
         state = Style.parse(_STATES[row.state])
-        others = Style(dim=row.state in ("dead", "unknown", HEARD_OF))
+        others = Style(dim=row.state in ("left", "dead", "unknown", HEARD_OF))
         return Strip(
             [
                 Segment(

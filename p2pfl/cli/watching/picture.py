@@ -157,11 +157,11 @@ class Merged:
 
     @property
     def mean_accuracy(self) -> float | None:
-        """Of the nodes that were met, told one and are not dead."""
+        """Of the nodes that were met, told one and are not gone."""
         known = [
             row.told.accuracy
             for row in self.met
-            if row.told.accuracy is not None and row.state != "dead"
+            if row.told.accuracy is not None and row.state not in ("dead", "left")
         ]
         return statistics.fmean(known) if known else None
 

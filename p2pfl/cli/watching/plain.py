@@ -54,7 +54,7 @@ def table(found: Merged) -> str:
     lines += [f"merged    {clock(m.at)}  {mixed(found, m)}" for m in found.merges[:_SHOWN]]
     lines += [f"happened  {clock(e.at)}  {entry(found, e)}" for e in found.timeline[:_SHOWN]]
     for row in found.rows:
-        lines += [f"refused   {row.label}: {text}" for text in refusals(row)]
+        lines += [f"against   {row.label}: {text}" for text in refusals(row)]
     lines += [f"left out  {address}: {why}" for address, why in found.others.items()]
     lines += [
         f"silent    {one.address}: {one.why}" for one in found.watched if one.tie is not Tie.LIVE

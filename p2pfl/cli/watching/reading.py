@@ -23,8 +23,8 @@ POINTS_MAX = 1024
 HEARD_OF = "only heard of"
 """State of a node that never spoke to the one that tells, and may be made up."""
 STATES = (
-    *("training", "alone", "holding", "starting", "leaving", "suspect", "dead", "unknown"),
-    HEARD_OF,
+    *("training", "alone", "holding", "starting", "leaving", "suspect", "left", "dead"),
+    *("unknown", HEARD_OF),
 )
 """What a node can be, the best first."""
 

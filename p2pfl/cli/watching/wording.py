@@ -113,7 +113,7 @@ def unlisted(found: Merged) -> str:
 
 def alone(found: Merged) -> str:
     """Why figures of the swarm are those of one node, in words; nothing if there are more."""
-    there = sum(row.state != "dead" for row in found.met)
+    there = sum(row.state not in ("dead", "left") for row in found.met)
     if there != 1:
         return ""
     return "all others are gone" if len(found.met) > 1 else NOBODY

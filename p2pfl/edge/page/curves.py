@@ -118,7 +118,9 @@ class Curves:
 
 
 def _point(at: float, *values: float | None) -> bytes:
+    # digits that matter: a distance of a millionth is not nothing
     plain = [
-        None if value is None or not math.isfinite(value) else round(value, 5) for value in values
+        None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
+        for value in values
     ]
     return json.dumps([round(at, 2), *plain], separators=(",", ":")).encode()

@@ -25,8 +25,13 @@ LINK_S = 60.0
 HEARD_OF = "only heard of"
 """State of a member that never spoke to this node, whatever others say of it."""
 
+LEFT = "left"
+"""State of a member that said goodbye before it fell silent: nothing went wrong."""
+
 HEARD_OF_LEAST = 20
 """So many of these are listed however few have spoken."""
+
+_SIGNIFICANT = 6
 
 _FRESH_S = 60.0
 _DENIED_SHOWN = 64
@@ -34,11 +39,18 @@ _TOLD = ("age", "own_steps", "cycles", "bytes_in", "bytes_out")
 _MEASURED = ("cycle_s", "loss", "accuracy", "staleness", "distance")
 
 
-def number(value: object, digits: int = 6) -> float | None:
-    """A finite number, rounded; None for everything else."""
+def number(value: object, decimals: int | None = None) -> float | None:
+    """A finite number, rounded; None for everything else.
+
+    Args:
+        decimals: kept behind the point, as for times; None keeps six digits that matter, so that
+            a small loss or distance stays more than 0.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return round(value, digits) if isinstance(value, float) and math.isfinite(value) else None
+    if not isinstance(value, float) or not math.isfinite(value):
+        return None
+    return float(f"{value:.{_SIGNIFICANT}g}") if decimals is None else round(value, decimals)
 
 
 def reports(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -120,7 +132,7 @@ def links(
         add(me, peer, now - at)
     for node, report in told.items():
         for recent in report["recent"]:
-            add(node, recent["peer"], number(recent["ago_s"]))
+            add(node, recent["peer"], number(recent["ago_s"], 3))
     return [{"a": a, "b": b, "ago_s": round(ago_s, 2)} for (a, b), ago_s in newest.items()]
 
 
@@ -210,7 +222,7 @@ def view(
         "trust": status["trust"],
         "topology": status["topology"],
         "parameters": status["parameters"],
-        "uptime_s": number(status["uptime_s"]),
+        "uptime_s": number(status["uptime_s"], 3),
         "started": round(started, 3),
         "incarnation": status["incarnation"],
         "nodes": shown,
@@ -259,6 +271,8 @@ def _other(
         state = HEARD_OF
     elif state == Status.ALIVE:
         state = told.get("state") or "unknown"
+    elif state == Status.DEAD and member["left"]:
+        state = LEFT
     steps = [number(told.get("own_steps")), number(member["own_steps"])]
     return {
         "node": node,

@@ -11,7 +11,8 @@ const DASH = [6, 3];
 const ROWS = [
   ["other", "soft", []],
   ["refusals", "accent", ["refused", "suspended", "denied"]],
-  ["deaths", "bad", ["suspect", "dead", "left"]],
+  ["deaths", "bad", ["suspect", "dead"]],
+  ["leaves", "soft", ["left"]],
   ["restarts", "warn", ["restarted", "rescued"]],
   ["joins", "good", ["joined", "started", "back"]],
 ];

@@ -129,11 +129,13 @@ export class Graph {
     const accuracy = node.accuracy ?? null;
     const is_chosen = node.node === chosen;
     setAttribute(one.shape, "d", shapeOf(state, this.radius));
-    one.shape.style.fill = (state !== "dead" && ofAccuracy(accuracy, this.low)) || "";
+    const is_gone = ["dead", "left"].includes(state);
+    one.shape.style.fill = (!is_gone && ofAccuracy(accuracy, this.low)) || "";
     setAttribute(one.halo, "r", this.radius + 4);
     setAttribute(one.reach, "r", Math.max(this.radius + 2, Math.min(12, this.radius * 1.6)));
     setClass(one.group, "is-self", node.is_self === true);
     setClass(one.group, "is-dead", state === "dead");
+    setClass(one.group, "is-left", state === "left");
     setClass(one.group, "is-chosen", is_chosen);
     setClass(one.group, "is-pointed", node.node === pointed);
     setAttribute(one.group, "aria-pressed", is_chosen);

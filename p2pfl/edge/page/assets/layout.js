@@ -70,6 +70,8 @@ export function outline(shape, r) {
       return `M0 ${-t}L${t} ${t * 0.8}H${-t}Z`;
     case "down":
       return `M0 ${t}L${t} ${-t * 0.8}H${-t}Z`;
+    case "bar":
+      return `M${-d} ${-r * 0.35}H${d}V${r * 0.35}H${-d}Z`;
     case "cross":
       return `M${-s} ${-s}L${s} ${s}M${s} ${-s}L${-s} ${s}`;
     case "ring":

@@ -4,13 +4,29 @@ import * as words from "./words.js";
 
 const total = (reasons) => Object.values(reasons ?? {}).reduce((sum, times) => sum + times, 0);
 
+// Reasons for which this node refused something; all others are faults, where nobody refused.
+const REFUSALS = [
+  ...["version", "run", "layout", "shape", "incarnation", "stale-seq", "rate", "self"],
+  ...["recipient", "identity", "denied", "suspended", "distance", "clip", "norm", "proof"],
+  "equivocation",
+];
+
+function only(reasons, wanted) {
+  return Object.fromEntries(Object.entries(reasons ?? {}).filter(([reason]) => wanted(reason)));
+}
+
 // What is held against a node, and what it holds back itself.
 export function remarks(node) {
-  const reasons = { suspended: node.suspended, refused: node.refusals };
   const parts = node.denied ? ["denied by this node's owner"] : [];
-  for (const [word, times] of Object.entries(reasons)) {
-    if (total(times)) parts.push(`${word}: ${words.counts(times)}`);
-  }
+  if (total(node.suspended)) parts.push(`suspended: ${words.counts(node.suspended)}`);
+  const is_refusal = (reason) => REFUSALS.includes(reason);
+  const counted = [
+    ["refused", only(node.refusals, is_refusal)],
+    ["faults", only(node.refusals, (reason) => !is_refusal(reason))],
+  ].filter(([, times]) => total(times));
+  const told = counted.map(([word, times]) => `${word}: ${words.counts(times)}`).join("; ");
+  // nobody tells when they were
+  if (told) parts.push(`${told} (counted since this node's start)`);
   if (node.holding) parts.push(`holds back: ${node.holding}`);
   return parts.join("; ");
 }
@@ -47,5 +63,5 @@ export const COLUMNS = [
     (n, s) => (n.is_self ? words.NONE : words.ago(s.since(n.heard_ago_s))),
   ],
   ["Told", "how old these figures are", (n, s) => s.toldAgo(n), told],
-  ["Remarks", "refusals with their reasons; what it holds back", (n) => weight(n) || null, remarks],
+  ["Remarks", "refusals and faults with their reasons; what it holds back", (n) => weight(n) || null, remarks],
 ];

@@ -150,7 +150,7 @@ export class Panels {
     this.facts.volumes.show([
       ["In", words.rate(rates?.bytes_in_per_s), `${words.volume(self?.bytes_in)} since start`],
       ["Out", words.rate(rates?.bytes_out_per_s), `${words.volume(self?.bytes_out)} since start`],
-      ["All nodes sent", words.volume(sum), `as ${words.count(told.length)} of them tell`],
+      ["Nodes heard lately sent", words.volume(sum), `as ${words.count(told.length)} of them tell`],
     ]);
     const kind = this.alone() || "estimate";
     this.facts.estimates.show([

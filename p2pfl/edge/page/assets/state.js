@@ -9,6 +9,7 @@ const FAILED_S = 3;
 const POINTS = 800;
 const CURVES = 400;
 const NAMES = 2000;
+const GONE = ["dead", "leaving", "left"];
 const KEPT = { merges: 50, timeline: 200, restarts: 50 };
 
 const list = (x) => (Array.isArray(x) ? x : []);
@@ -49,7 +50,7 @@ export class Swarm {
   }
 
   get living() {
-    return [...this.nodes.values()].filter((node) => !["dead", "leaving"].includes(node.state));
+    return [...this.nodes.values()].filter((node) => !GONE.includes(node.state));
   }
 
   nameOf(id) {
@@ -154,7 +155,7 @@ export class Swarm {
   event(one) {
     if (!this.note("timeline", one)) return;
     const node = this.nodes.get(one.node);
-    const state = { dead: "dead", suspect: "suspect", left: "leaving" }[one.kind];
+    const state = { dead: "dead", suspect: "suspect", left: "left" }[one.kind];
     if (node && state) node.state = state;
   }
 }

@@ -64,9 +64,10 @@ export const STATES = {
   alone: ["trains, and has nobody to mix with", "ring"],
   starting: ["has not finished its first cycle", "diamond"],
   holding: ["rests on purpose, and says why", "square"],
-  leaving: ["has said goodbye", "down"],
+  leaving: ["is saying goodbye", "down"],
   suspect: ["is silent: others are asked about it", "up"],
-  dead: ["is silent for good", "cross"],
+  left: ["said goodbye, and is gone", "bar"],
+  dead: ["is silent for good, without a goodbye", "cross"],
   unknown: ["never told of itself", "dot"],
   [HEARD_OF]: ["never spoke to this node: it may be made up", "speck"],
 };
